@@ -1,0 +1,124 @@
+#!/usr/bin/env node
+import { resolve } from 'node:path';
+import { Argument, Command, CommanderError, Option } from 'commander';
+import type { Call, CommandSpec } from './commands/command.ts';
+import { commands, groups } from './commands/table.ts';
+import { isReliveError, ReliveError } from './core/error.ts';
+import { version } from './core/version.ts';
+import { interruptSignal } from './host/interrupt.ts';
+import { enterNamespaces, hideHostName, insideNamespaces, requireRoot } from './host/namespace.ts';
+import { chooseReporter } from './report/choose.ts';
+
+/** What every command takes. */
+function withCommonOptions(command: Command): Command {
+  return command
+    .option('--site <dir>', 'the site to work on', '.')
+    .option('--json', 'print one JSON object a line: events, last the result')
+    .option('-q, --quiet', 'print only findings, warnings, errors and the result')
+    .helpOption('-h, --help', 'show this help');
+}
+
+function helpText({ description, examples }: CommandSpec): string {
+  const more = description === undefined ? '' : `\n${description}\n`;
+  return `${more}\nExamples:\n${examples.map(({ command, says }) => `  ${command.padEnd(44)} ${says}`).join('\n')}\n`;
+}
+
+/** Runs a command to its end and gives the exit status. */
+async function execute(spec: CommandSpec, parsed: Omit<Call, 'context'>): Promise<number> {
+  const reporter = chooseReporter({
+    json: parsed.options['json'] === true,
+    quiet: parsed.options['quiet'] === true,
+  });
+  try {
+    if (spec.needsRoot === true || spec.mounts === true) requireRoot(spec.name);
+    if (spec.mounts === true) {
+      if (!insideNamespaces()) return await enterNamespaces();
+      hideHostName();
+    }
+    const context = { emit: reporter.emit, signal: interruptSignal() };
+    const { run } = await spec.load();
+    const result = await run({ ...parsed, context });
+    reporter.result(result);
+    return result.ok ? 0 : 1;
+  } catch (error) {
+    if (!isReliveError(error)) throw error;
+    reporter.error(error);
+    return error.exitStatus;
+  }
+}
+
+/** The command line as commander reads it, made from the table. */
+export function makeProgram(done: (status: number) => void): Command {
+  const program = withCommonOptions(new Command('relive'))
+    .description('Incremental live operating systems out of Debian: mirror, build, seal, boot, update.')
+    .version(version, '-V, --version', 'print the version')
+    .showSuggestionAfterError()
+    .exitOverride();
+  const parents = new Map<string, Command>();
+  for (const spec of commands) {
+    const words = spec.name.split(' ');
+    const leaf = words.at(-1) ?? spec.name;
+    let parent = program;
+    if (words.length > 1) {
+      const group = words[0] ?? '';
+      parent =
+        parents.get(group) ??
+        program
+          .command(group)
+          .description(groups[group] ?? '')
+          .exitOverride();
+      parents.set(group, parent);
+    }
+    const command = withCommonOptions(parent.command(leaf)).description(spec.summary).exitOverride();
+    for (const { name, description } of spec.arguments ?? []) {
+      command.addArgument(new Argument(name, description));
+    }
+    for (const option of spec.options ?? []) {
+      const made = new Option(option.flags, option.description);
+      if (option.choices !== undefined) made.choices(option.choices);
+      if (option.default !== undefined) made.default(option.default);
+      command.addOption(made);
+    }
+    command.addHelpText('after', helpText(spec));
+    command.action(async () => {
+      const options = command.optsWithGlobals<Record<string, string | boolean | undefined>>();
+      const site = options['site'];
+      done(
+        await execute(spec, {
+          siteDirectory: resolve(typeof site === 'string' ? site : '.'),
+          arguments: command.processedArgs as Call['arguments'],
+          options,
+        }),
+      );
+    });
+  }
+  return program;
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  let status = 0;
+  const program = makeProgram((result) => {
+    status = result;
+  });
+  const json = argv.includes('--json');
+  const quietOutput = { writeErr: () => undefined };
+  for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: c }) => c)]) {
+    if (json) command.configureOutput(quietOutput);
+  }
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return status;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return 0;
+    if (json) {
+      const message = error.message.replace(/^error: /, '');
+      chooseReporter({ json, quiet: false }).error(
+        new ReliveError('usage', message, { hint: 'relive --help shows the usage' }),
+      );
+    }
+    return 2;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,72 @@
+import type { Context } from '../core/event.ts';
+import type { CommandResult } from '../report/reporter.ts';
+
+/** A positional argument: `<name>` required, `[name]` optional, `<name...>` and `[name...]` many. */
+export interface ArgumentSpec {
+  readonly name: string;
+  readonly description: string;
+}
+
+/** An option: `--flag`, `--option VALUE`, with `choices` where only these are allowed. */
+export interface OptionSpec {
+  readonly flags: string;
+  readonly description: string;
+  readonly choices?: readonly string[];
+  readonly default?: string;
+}
+
+export interface Example {
+  readonly command: string;
+  readonly says: string;
+}
+
+/**
+ * All that is known of a command before it is called. Usage, help, documents, completions and man pages come from
+ * these records; the code behind is imported only when the command runs.
+ */
+export interface CommandSpec {
+  /** The words that call it: `image verify`. */
+  readonly name: string;
+  readonly summary: string;
+  readonly description?: string;
+  readonly arguments?: readonly ArgumentSpec[];
+  readonly options?: readonly OptionSpec[];
+  readonly examples: readonly Example[];
+  /** Refused at once for anybody but root. */
+  readonly needsRoot?: boolean;
+  /** Run in a private mount and PID namespace (implies needsRoot). */
+  readonly mounts?: boolean;
+  readonly load: () => Promise<{ readonly run: (call: Call) => Promise<CommandResult> }>;
+}
+
+/** One call of a command, parsed. */
+export interface Call {
+  readonly context: Context;
+  /** The directory given by --site, or the current one; absolute. */
+  readonly siteDirectory: string;
+  /** Positional arguments in the order of the spec; many in one array. */
+  readonly arguments: readonly (string | readonly string[] | undefined)[];
+  /** Options by their long name in camel case. */
+  readonly options: Readonly<Record<string, string | boolean | undefined>>;
+}
+
+/** The positional argument at `index`, which the table says is required. */
+export function requiredArgument(call: Call, index: number): string {
+  const value = call.arguments[index];
+  if (typeof value !== 'string') throw new TypeError(`argument ${index} is not a string`);
+  return value;
+}
+
+/** The positional argument at `index`, or undefined where it was not given. */
+export function optionalArgument(call: Call, index: number): string | undefined {
+  const value = call.arguments[index];
+  if (value !== undefined && typeof value !== 'string')
+    throw new TypeError(`argument ${index} is not a string`);
+  return value;
+}
+
+/** The value of an option that takes one, or undefined where it was not given. */
+export function optionValue(call: Call, name: string): string | undefined {
+  const value = call.options[name];
+  return typeof value === 'string' ? value : undefined;
+}

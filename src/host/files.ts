@@ -1,0 +1,108 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { ReliveError, systemCode } from '../core/error.ts';
+
+const readBuffer = 1024 * 1024;
+
+/**
+ * A name in the same directory which nobody else uses, for making a file complete before it appears. Leftovers of
+ * a run that was cut off begin with `.tmp-` and may be removed by whoever holds the directory's lock.
+ */
+export function temporaryBeside(path: string): string {
+  return join(dirname(path), `.tmp-${basename(path)}-${randomBytes(4).toString('hex')}`);
+}
+
+/** Makes the entries of a directory durable (fsync(2) on the directory). */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Writes a file so that it appears complete or not at all: temporary name, fsync, rename, fsync of the directory.
+ * @throws ReliveError `disk-full`
+ */
+export async function writeFileAtomic(
+  path: string,
+  content: string | Uint8Array,
+  options: { readonly mode?: number } = {},
+): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = temporaryBeside(path);
+  try {
+    const handle = await open(temporary, 'wx', options.mode ?? 0o644);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw explainDiskFull(error, path);
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** The error for the user where `error` says that a file system is full; any other error as it is. */
+export function explainDiskFull(error: unknown, path: string): unknown {
+  const code = systemCode(error);
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
+  return new ReliveError('disk-full', `no space left while writing ${path}`, {
+    hint: 'make room on that file system and start again; nothing that was there before is lost',
+    cause: error,
+  });
+}
+
+/** Whether something is there, a dangling symbolic link not counted. */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return false;
+    throw error;
+  }
+}
+
+/** Free bytes on the file system of `path` (or of the nearest directory above it which exists). */
+export async function freeBytes(path: string): Promise<number> {
+  let at = path;
+  while (!(await exists(at)) && dirname(at) !== at) at = dirname(at);
+  const { bavail, bsize } = await statfs(at);
+  return bavail * bsize;
+}
+
+/** The size of a file in bytes and its digest in hexadecimal. */
+export async function digestFile(
+  path: string,
+  algorithm: 'sha256' | 'sha512',
+  signal?: AbortSignal,
+): Promise<{ readonly size: number; readonly digest: string }> {
+  const hash = createHash(algorithm);
+  const handle = await open(path, 'r');
+  try {
+    const buffer = Buffer.allocUnsafe(readBuffer);
+    for (let size = 0; ; ) {
+      signal?.throwIfAborted();
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length, null);
+      if (bytesRead === 0) return { size, digest: hash.digest('hex') };
+      size += bytesRead;
+      hash.update(buffer.subarray(0, bytesRead));
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The SHA-256 of bytes or of UTF-8 text, in hexadecimal. */
+export function sha256(content: string | Uint8Array): string {
+  return createHash('sha256').update(content).digest('hex');
+}

@@ -1,0 +1,80 @@
+import { accessSync, constants, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { ReliveError } from '../core/error.ts';
+
+/** The Debian package that brings each foreign program which relive starts. */
+const packageOf: Readonly<Record<string, string>> = {
+  'apt-get': 'apt',
+  chroot: 'coreutils',
+  debootstrap: 'debootstrap',
+  dpkg: 'dpkg',
+  flock: 'util-linux',
+  getfattr: 'attr',
+  git: 'git',
+  gpg: 'gpg',
+  gpgconf: 'gpgconf',
+  gpgv: 'gpgv',
+  'grub-mkimage': 'grub-common',
+  lsinitramfs: 'initramfs-tools-core',
+  mcopy: 'mtools',
+  mformat: 'mtools',
+  mksquashfs: 'squashfs-tools',
+  mmd: 'mtools',
+  mmdebstrap: 'mmdebstrap',
+  mount: 'mount',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  setpriv: 'util-linux',
+  umount: 'mount',
+  unshare: 'util-linux',
+  unsquashfs: 'squashfs-tools',
+  xorriso: 'xorriso',
+  xz: 'xz-utils',
+  zstd: 'zstd',
+};
+
+/** Where programs are looked for: the caller's PATH, then where Debian keeps those for the administrator. */
+export function searchPath(): string {
+  const wanted = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'];
+  return [
+    ...new Set([...wanted, '/usr/local/bin', '/usr/bin', '/bin'].filter((dir) => dir.startsWith('/'))),
+  ].join(delimiter);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** The path of a program, or undefined where this host has none. */
+export function findTool(name: string): string | undefined {
+  if (name.includes('/')) return isExecutable(name) ? name : undefined;
+  return searchPath()
+    .split(delimiter)
+    .map((dir) => join(dir, name))
+    .find((path) => isExecutable(path));
+}
+
+/**
+ * The path of a program.
+ * @throws ReliveError `tool-missing` with the command that installs it
+ */
+export function requireTool(name: string): string {
+  const path = findTool(name);
+  if (path !== undefined) return path;
+  const brings = packageOf[name];
+  throw new ReliveError('tool-missing', `${name} is not installed`, {
+    hint:
+      brings === undefined
+        ? `install ${name}`
+        : `apt-get install ${brings} (relive doctor lists all that is missing)`,
+  });
+}
+
+/** The Debian package that brings a program, where relive knows it. */
+export function packageOfTool(name: string): string | undefined {
+  return packageOf[name];
+}
