@@ -16,6 +16,7 @@ const project = (name: string, seconds: number) => ({
  */
 export default defineConfig({
   test: {
+    globalSetup: 'test/compile.ts',
     projects: [
       project('unit', 20),
       {

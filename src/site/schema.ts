@@ -1,0 +1,297 @@
+import { z } from 'zod';
+import * as syntax from './syntax.ts';
+
+/*
+ * What relive.yaml and a profile may hold: the one place. A key stands here when the code behind it does its work, and
+ * not before. The JSON Schemas for editors (`npm run schemas`), the checks and the errors all come from here.
+ */
+
+export const suites = ['trixie', 'bookworm'] as const;
+export const architectures = ['amd64'] as const;
+export const hosts = ['virtual-machine'] as const;
+export const bootstraps = ['mmdebstrap', 'debootstrap'] as const;
+export const verifications = ['signature', 'none'] as const;
+
+/** mksquashfs(1): the levels of those compressors that have some. */
+const levels: Readonly<Record<string, readonly [number, number]>> = {
+  gzip: [1, 9],
+  lzo: [1, 9],
+  zstd: [1, 22],
+};
+const algorithms = ['gzip', 'lzo', 'lz4', 'xz', 'zstd'] as const;
+
+/** relive.yaml */
+
+const repository = z
+  .strictObject({
+    url: z
+      .array(syntax.archiveUrl)
+      .min(1, 'one address or more')
+      .meta({ description: 'Addresses of the archive; the later ones are fallbacks.' }),
+    suites: z
+      .array(syntax.suiteName)
+      .min(1, 'one suite or more')
+      .meta({ description: 'Suites to take: trixie, trixie-updates.' }),
+    components: z
+      .array(syntax.componentName)
+      .min(1, 'one component or more')
+      .meta({ description: 'Components to take: main, non-free-firmware.' }),
+    architectures: z
+      .array(z.enum(architectures))
+      .min(1, 'one architecture or more')
+      .meta({ description: 'Architectures to take.' }),
+    signedBy: syntax.signedBy.meta({
+      description:
+        'Whose signatures count: the path of a keyring (absolute, or from the site), or an armoured public key.',
+    }),
+  })
+  .meta({ description: 'An APT repository upstream.' });
+
+export const siteSchema = z
+  .strictObject({
+    version: z.literal(1).meta({ description: 'The version of this format: 1.' }),
+    store: syntax.hostPath
+      .optional()
+      .meta({ description: 'Where images and layers are kept. Unless given: store' }),
+    mirror: syntax.hostPath
+      .optional()
+      .meta({ description: 'Where copies of repositories are kept. Unless given: mirror' }),
+    cache: syntax.hostPath
+      .optional()
+      .meta({ description: 'Where what can be made again is kept. Unless given: .relive/cache' }),
+    keys: syntax.hostPath
+      .optional()
+      .meta({ description: 'Where the keys are which images are signed with. Unless given: keys' }),
+    repositories: z
+      .record(syntax.repositoryName, repository)
+      .meta({ description: 'The repositories that profiles may name.' }),
+  })
+  .meta({ title: 'relive.yaml', description: 'A site of relive.' });
+
+/** profiles/NAME.yaml */
+
+const packages = z
+  .array(syntax.packageName)
+  .meta({ description: 'Packages to install, besides those which the host brings.' });
+
+const overlayList = z.array(syntax.overlayName);
+const overlay = z
+  .union([syntax.overlayName, overlayList])
+  .meta({ description: 'Directories below overlays/ whose files are copied into the system, in order.' });
+
+const user = z.strictObject({
+  name: syntax.userName.meta({ description: 'The login name; root is changed, any other user made.' }),
+  uid: syntax.uid.optional().meta({ description: 'The number of the user; the next free one unless given.' }),
+  password: syntax.passwordHash.optional().meta({
+    description: 'The hash of the password, as mkpasswd prints it; without one nobody logs in by password.',
+  }),
+  sshKeys: z
+    .array(syntax.sshKey)
+    .optional()
+    .meta({ description: 'Public keys, as in ~/.ssh/authorized_keys.' }),
+  groups: z
+    .array(syntax.groupName)
+    .optional()
+    .meta({ description: 'Groups besides the one that bears the name of the user.' }),
+  shell: syntax.shellPath.optional().meta({ description: 'The login shell. Unless given: /bin/bash' }),
+  comment: syntax.userComment.optional().meta({ description: 'The full name or what the user is for.' }),
+});
+
+const users = z
+  .array(user)
+  .superRefine((list, context) => {
+    const seen = { name: new Set<string>(), uid: new Set<number>() };
+    for (const [index, { name, uid }] of list.entries()) {
+      const again = (key: 'name' | 'uid') =>
+        context.addIssue({ code: 'custom', path: [index, key], message: 'each once' });
+      if (seen.name.has(name)) again('name');
+      if (uid !== undefined && seen.uid.has(uid)) again('uid');
+      if (name === 'root' && uid !== undefined) {
+        context.addIssue({ code: 'custom', path: [index, 'uid'], message: 'none for root, who is 0' });
+      }
+      seen.name.add(name);
+      if (uid !== undefined) seen.uid.add(uid);
+    }
+  })
+  .meta({ description: 'The users of the system.' });
+
+const units = z.array(syntax.unitName);
+const service = {
+  enable: units.meta({ description: 'Units to start at boot.' }),
+  disable: units.meta({ description: 'Units not to start at boot.' }),
+  mask: units.meta({ description: 'Units that nothing may start.' }),
+};
+export const serviceStates = ['enable', 'disable', 'mask'] as const;
+
+/** A unit stands in one of the three lists. */
+function checkServices(
+  lists: Readonly<Partial<Record<(typeof serviceStates)[number], readonly string[] | undefined>>>,
+  context: z.RefinementCtx,
+): void {
+  const seen = new Map<string, string>();
+  for (const state of serviceStates) {
+    for (const [index, unit] of (lists[state] ?? []).entries()) {
+      const name = syntax.wholeUnitName(unit);
+      const before = seen.get(name);
+      if (before !== undefined && before !== state) {
+        const message = `a unit in one of enable, disable, mask; this one is in ${before} too`;
+        context.addIssue({ code: 'custom', path: [state, index], message });
+      }
+      seen.set(name, state);
+    }
+  }
+}
+
+const compression = z
+  .strictObject({
+    algorithm: z.enum(algorithms).meta({ description: 'How the layers are packed (mksquashfs -comp).' }),
+    level: z
+      .int()
+      .optional()
+      .meta({ description: 'gzip and lzo: 1 to 9, zstd: 1 to 22; lz4 and xz have none.' }),
+    blockSize: z
+      .int()
+      .refine(
+        (size) => size >= 4096 && size <= 1048576 && Number.isInteger(Math.log2(size)),
+        'a power of two from 4096 to 1048576 (bytes)',
+      )
+      .optional()
+      .meta({ description: 'Bytes of one SquashFS block: a power of two from 4096 to 1048576.' }),
+  })
+  .superRefine(({ algorithm, level }, context) => {
+    if (level === undefined) return;
+    const range = levels[algorithm];
+    const message =
+      range === undefined
+        ? `no level with ${algorithm}`
+        : `a whole number from ${range[0]} to ${range[1]} with ${algorithm}`;
+    if (range === undefined || level < range[0] || level > range[1]) {
+      context.addIssue({ code: 'custom', path: ['level'], message });
+    }
+  })
+  .meta({ description: 'How the layers are packed; inherited as a whole. Unless given: zstd, level 9' });
+
+const keys = {
+  version: z
+    .int()
+    .min(1, 'a whole number from 1')
+    .meta({ description: "The profile's own version; raise it when you change the profile." }),
+  description: syntax.descriptionText.meta({ description: 'What this system is, in one line.' }),
+  suite: z.enum(suites).meta({ description: 'The release of Debian.' }),
+  architecture: z.enum(architectures).meta({ description: 'The architecture of the system.' }),
+  host: z.enum(hosts).meta({ description: 'What it runs on; brings the packages needed there.' }),
+  bootstrap: z
+    .enum(bootstraps)
+    .meta({ description: 'The program that makes the first stage. Unless given: mmdebstrap' }),
+  repositories: z
+    .array(syntax.repositoryName)
+    .meta({ description: 'Repositories of relive.yaml that packages come from.' }),
+  recommends: z
+    .boolean()
+    .meta({ description: 'Whether recommended packages are installed too. Unless given: false' }),
+  hostname: syntax.hostName.meta({ description: "The host name. Unless given: the profile's name" }),
+  locale: syntax.localeName.meta({ description: 'The locale. Unless given: C.UTF-8' }),
+  timezone: syntax.timezoneName.meta({ description: 'The time zone. Unless given: Etc/UTC' }),
+  parameters: z
+    .array(syntax.kernelParameter)
+    .meta({ description: "What is added to the kernel's command line." }),
+  verify: z.enum(verifications).meta({
+    description: 'What GRUB checks before it starts the kernel. Unless given: signature',
+  }),
+};
+
+/** One file profiles/NAME.yaml, as it stands. */
+export const profileSchema = z
+  .strictObject({
+    version: keys.version,
+    description: keys.description.optional(),
+    extends: z.array(syntax.profileName).optional().meta({
+      description:
+        'Profiles this one builds on, in order; lists are joined, maps merged, the later value wins.',
+    }),
+    exclude: z
+      .strictObject({
+        packages: z.array(syntax.packageName).optional(),
+        repositories: z.array(syntax.repositoryName).optional(),
+        overlay: overlayList.optional(),
+        users: z.array(syntax.userName).optional(),
+        services: z
+          .strictObject({
+            enable: units.optional(),
+            disable: units.optional(),
+            mask: units.optional(),
+          })
+          .optional(),
+        boot: z.strictObject({ parameters: keys.parameters.optional() }).optional(),
+      })
+      .optional()
+      .meta({ description: 'What is taken out of the lists of the profiles above.' }),
+    suite: keys.suite.optional(),
+    architecture: keys.architecture.optional(),
+    host: keys.host.optional(),
+    bootstrap: keys.bootstrap.optional(),
+    repositories: keys.repositories.optional(),
+    packages: packages.optional(),
+    recommends: keys.recommends.optional(),
+    overlay: overlay.optional(),
+    users: users.optional(),
+    hostname: keys.hostname.optional(),
+    locale: keys.locale.optional(),
+    timezone: keys.timezone.optional(),
+    services: z
+      .strictObject({
+        enable: service.enable.optional(),
+        disable: service.disable.optional(),
+        mask: service.mask.optional(),
+      })
+      .superRefine(checkServices)
+      .optional()
+      .meta({ description: 'Units of systemd.' }),
+    image: z
+      .strictObject({ compression: compression.optional() })
+      .optional()
+      .meta({ description: 'How the image is made.' }),
+    boot: z
+      .strictObject({ parameters: keys.parameters.optional(), verify: keys.verify.optional() })
+      .optional()
+      .meta({ description: 'How the image boots.' }),
+  })
+  .meta({ title: 'profiles/NAME.yaml', description: 'A profile of relive: what a system is.' });
+
+/** A profile with all it inherits: the keys a build cannot do without must be there, the others get their defaults. */
+export const effectiveSchema = z.strictObject({
+  version: keys.version,
+  description: keys.description.optional(),
+  suite: keys.suite,
+  architecture: keys.architecture,
+  host: keys.host,
+  bootstrap: keys.bootstrap.default('mmdebstrap'),
+  repositories: keys.repositories.min(1, 'one repository or more'),
+  packages: packages.default([]),
+  recommends: keys.recommends.default(false),
+  overlay: overlayList.default([]),
+  users: users.default([]),
+  hostname: keys.hostname.optional(),
+  locale: keys.locale.default('C.UTF-8'),
+  timezone: keys.timezone.default('Etc/UTC'),
+  services: z
+    .strictObject({
+      enable: service.enable.default([]),
+      disable: service.disable.default([]),
+      mask: service.mask.default([]),
+    })
+    .superRefine(checkServices)
+    .prefault({}),
+  image: z.strictObject({ compression: compression.default({ algorithm: 'zstd', level: 9 }) }).prefault({}),
+  boot: z
+    .strictObject({
+      parameters: keys.parameters.default([]),
+      verify: keys.verify.default('signature'),
+    })
+    .prefault({}),
+});
+
+/** What relive.yaml holds. */
+export type SiteDocument = z.output<typeof siteSchema>;
+/** What an effective profile holds; `hostname` is absent where the profile's name serves. */
+export type ProfileDocument = z.output<typeof effectiveSchema>;

@@ -1,0 +1,118 @@
+import { join, resolve, sep } from 'node:path';
+import { ReliveError } from '../core/error.ts';
+import type { Position } from './position.ts';
+import { type Checked, type Problem, valueOrThrow } from './problem.ts';
+import { type SiteDocument, siteSchema } from './schema.ts';
+import { isArmouredKey } from './syntax.ts';
+import { validate } from './validate.ts';
+import { type Located, readYaml, valueAt } from './yaml.ts';
+
+/** The file that makes a directory a site. */
+export const siteFile = 'relive.yaml';
+
+/** An APT repository upstream, as relive.yaml describes it. */
+export interface Repository {
+  readonly name: string;
+  /** Addresses of the archive without a slash at the end; the later ones are fallbacks. */
+  readonly url: readonly string[];
+  readonly suites: readonly string[];
+  readonly components: readonly string[];
+  readonly architectures: readonly string[];
+  /** The absolute path of a keyring, or an armoured public key (which begins with `-----BEGIN`). */
+  readonly signedBy: string;
+  /** Where relive.yaml names `signedBy`. */
+  readonly signedByAt: Position;
+}
+
+/** A directory with relive.yaml, profiles and overlays; all paths absolute. */
+export interface Site {
+  readonly directory: string;
+  readonly store: string;
+  readonly mirror: string;
+  readonly cache: string;
+  readonly keys: string;
+  readonly repositories: Readonly<Record<string, Repository>>;
+}
+
+const defaultPaths = { store: 'store', mirror: 'mirror', cache: '.relive/cache', keys: 'keys' } as const;
+const pathKeys = ['store', 'mirror', 'cache', 'keys'] as const;
+
+/**
+ * Reads relive.yaml of a site.
+ * @throws ReliveError `configuration` with every problem of the file, or where `directory` is no site
+ */
+export async function loadSite(directory: string): Promise<Site> {
+  const file = join(directory, siteFile);
+  const read = await readYaml(file);
+  if (read === undefined) {
+    throw new ReliveError('configuration', `${directory} is not a site: it has no ${siteFile}`, {
+      hint: 'relive init makes one; --site DIR names one',
+    });
+  }
+  const located = valueOrThrow(read);
+  return valueOrThrow(checkSite(directory, located));
+}
+
+/** A site out of what relive.yaml holds. */
+export function checkSite(directory: string, located: Located): Checked<Site> {
+  const checked = validate(siteSchema, located);
+  if (!checked.ok) return checked;
+  const paths = pathsOf(directory, checked.value);
+  const problems = nestedPaths(paths, located);
+  if (problems.length > 0) return { ok: false, problems };
+  const repositories = Object.entries(checked.value.repositories).map(
+    ([name, repository]): [string, Repository] => {
+      const { signedBy } = repository;
+      return [
+        name,
+        {
+          name,
+          ...repository,
+          url: repository.url.map((url) => url.replace(/\/+$/, '')),
+          signedBy: isArmouredKey(signedBy) ? signedBy : resolve(directory, signedBy),
+          signedByAt: valueAt(located, ['repositories', name, 'signedBy'])?.at ?? located.at,
+        },
+      ];
+    },
+  );
+  return { ok: true, value: { directory, ...paths, repositories: Object.fromEntries(repositories) } };
+}
+
+type Paths = Readonly<Record<(typeof pathKeys)[number], string>>;
+
+function pathsOf(directory: string, document: SiteDocument): Paths {
+  const at = (key: (typeof pathKeys)[number]) => resolve(directory, document[key] ?? defaultPaths[key]);
+  return { store: at('store'), mirror: at('mirror'), cache: at('cache'), keys: at('keys') };
+}
+
+/** Two of the directories in each other would be pruned, served or published together. */
+function nestedPaths(paths: Paths, located: Located): Problem[] {
+  return pathKeys.flatMap((key) =>
+    pathKeys
+      .filter((other) => other !== key && `${paths[key]}/`.startsWith(`${paths[other]}${sep}`))
+      // Of two that are the same one complaint is enough.
+      .filter((other) => paths[key] !== paths[other] || pathKeys.indexOf(key) > pathKeys.indexOf(other))
+      .map((other) => ({
+        at: (valueAt(located, [key]) ?? valueAt(located, [other]) ?? located).at,
+        path: key,
+        text: `${paths[key]} is the directory of ${other} or in it; allowed: a directory of its own`,
+      })),
+  );
+}
+
+const releases = ['buster', 'bullseye', 'bookworm', 'trixie', 'forky', 'duke', 'sid', 'experimental'];
+
+function belongsTo(suite: string, release: string): boolean {
+  return suite === release || suite.startsWith(`${release}-`) || suite.startsWith(`${release}/`);
+}
+
+/**
+ * The suites of a repository which a system of a release of Debian takes packages from: its own (`trixie`,
+ * `trixie-updates`) and those that carry no release of Debian in their name (`stable` of a vendor), in the order of
+ * relive.yaml.
+ */
+export function suitesFor(repository: Repository, release: string): readonly string[] {
+  return repository.suites.filter((suite) => {
+    return belongsTo(suite, release) || !releases.some((other) => belongsTo(suite, other));
+  });
+}

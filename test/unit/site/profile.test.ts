@@ -1,0 +1,500 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { stringify } from 'yaml';
+import { isReliveError } from '../../../src/core/error.ts';
+import { formatProblem } from '../../../src/site/problem.ts';
+import {
+  checkProfiles,
+  listProfiles,
+  loadProfile,
+  type Profile,
+  resolveProfile,
+} from '../../../src/site/profile.ts';
+import { showProfile } from '../../../src/site/show.ts';
+import { loadSite } from '../../../src/site/site.ts';
+import { endsWell, profileText, siteText, siteWith } from './support.ts';
+
+/** Loads the profile `one` of a site with these profiles. */
+async function load(profiles: Readonly<Record<string, string>>): Promise<Profile> {
+  return await loadProfile(await loadSite(siteOf(profiles)), 'one');
+}
+
+function siteOf(profiles: Readonly<Record<string, string>>): string {
+  const files = Object.entries(profiles).map(([name, text]) => [`profiles/${name}.yaml`, text]);
+  return siteWith(Object.fromEntries(files) as Record<string, string>);
+}
+
+/** The problems of the profile `one`, the directory left out. */
+async function problemsOf(profiles: Readonly<Record<string, string>>): Promise<string[]> {
+  const directory = siteOf(profiles);
+  try {
+    await loadProfile(await loadSite(directory), 'one');
+    return [];
+  } catch (error) {
+    if (!isReliveError(error, 'configuration')) throw error;
+    return error.message.replaceAll(`${directory}/profiles/`, '').replaceAll(`${directory}/`, '').split('\n');
+  }
+}
+
+const base = `version: 7
+description: base
+hostname: base
+packages: [nano, less]
+overlay: files
+users:
+  - {name: admin, uid: 1000, groups: [adm]}
+  - {name: guest}
+services: {enable: [ssh], disable: [cron.service]}
+boot: {parameters: [quiet, panic=10]}
+image: {compression: {algorithm: zstd, level: 19}}
+`;
+
+describe('loadProfile', () => {
+  test('gives defaults', async () => {
+    const profile = await load({ one: profileText });
+    expect(profile).toMatchObject({
+      name: 'one',
+      version: 1,
+      suite: 'trixie',
+      architecture: 'amd64',
+      host: 'virtual-machine',
+      bootstrap: 'mmdebstrap',
+      packages: [],
+      recommends: false,
+      overlays: [],
+      users: [],
+      hostname: 'one',
+      locale: 'C.UTF-8',
+      timezone: 'Etc/UTC',
+      services: { enable: [], disable: [], mask: [] },
+      image: { compression: { algorithm: 'zstd', level: 9 } },
+      boot: { parameters: [], verify: 'signature' },
+      digest: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+    expect(profile.repositories.map(({ name }) => name)).toEqual(['debian']);
+  });
+
+  test('says which line asks for a package', async () => {
+    const directory = siteOf({
+      one: `extends: [base]\n${profileText}packages: [vim]\n`,
+      base: 'version: 1\npackages: [nano]\n',
+    });
+    const { packages } = await loadProfile(await loadSite(directory), 'one');
+    expect(packages).toEqual([
+      { name: 'nano', at: { file: join(directory, 'profiles/base.yaml'), line: 2, column: 12 } },
+      { name: 'vim', at: { file: join(directory, 'profiles/one.yaml'), line: 7, column: 12 } },
+    ]);
+  });
+
+  test('names an unknown profile and the nearest one', async () => {
+    const site = await loadSite(siteOf({ kiosk: profileText }));
+    await expect(loadProfile(site, 'kisok')).rejects.toMatchObject({
+      code: 'not-found',
+      message: expect.stringContaining('did you mean kiosk?'),
+    });
+    for (const name of ['../relive', '', '/etc/passwd', 'a\nb', '.']) {
+      await expect(loadProfile(site, name)).rejects.toMatchObject({ code: 'not-found' });
+    }
+  });
+
+  test('the digest depends on the content, not on places, order of keys or ways to write it', async () => {
+    const { digest } = await load({ one: profileText });
+    const reordered = `\n# comment\n${profileText.trimEnd().split('\n').toReversed().join('\n')}\npackages: []\nboot: {verify: signature}\n`;
+    expect((await load({ one: reordered })).digest).toBe(digest);
+    expect((await load({ one: `${profileText}packages: [nano]\n` })).digest).not.toBe(digest);
+    expect((await load({ one: profileText.replace('version: 1', 'version: 2') })).digest).not.toBe(digest);
+  });
+
+  describe('extends', () => {
+    const child = `${profileText}extends: [base]\n`;
+    const merged = async (more: string): Promise<Profile> => {
+      const directory = siteWith({
+        'profiles/base.yaml': base,
+        'profiles/one.yaml': child + more,
+        'overlays/files/etc/motd': '',
+        'overlays/more/etc/motd': '',
+      });
+      return await loadProfile(await loadSite(directory), 'one');
+    };
+
+    test('inherits, but for version and description', async () => {
+      const profile = await merged('');
+      expect(profile).toMatchObject({
+        version: 1,
+        hostname: 'base',
+        users: [{ name: 'admin', uid: 1000, groups: ['adm'] }, { name: 'guest' }],
+        services: { enable: ['ssh.service'], disable: ['cron.service'], mask: [] },
+        boot: { parameters: ['quiet', 'panic=10'], verify: 'signature' },
+      });
+      expect(profile.description).toBeUndefined();
+    });
+
+    test('joins lists, each item once, and merges maps', async () => {
+      const profile = await merged(
+        'packages: [less, vim]\noverlay: [more]\nboot: {parameters: [splash], verify: none}\nhostname: own\n',
+      );
+      expect(profile.packages.map(({ name }) => name)).toEqual(['nano', 'less', 'vim']);
+      expect(profile.overlays.map((path) => path.split('/').at(-1))).toEqual(['files', 'more']);
+      expect(profile.boot).toEqual({ parameters: ['quiet', 'panic=10', 'splash'], verify: 'none' });
+      expect(profile.hostname).toBe('own');
+    });
+
+    test('merges users of one name', async () => {
+      const { users } = await merged('users: [{name: admin, shell: /bin/sh, groups: [sudo]}, {name: new}]\n');
+      expect(users).toEqual([
+        { name: 'admin', uid: 1000, shell: '/bin/sh', groups: ['adm', 'sudo'] },
+        { name: 'guest' },
+        { name: 'new' },
+      ]);
+    });
+
+    test('inherits compression as a whole', async () => {
+      const { image } = await merged('image: {compression: {algorithm: xz}}\n');
+      expect(image.compression).toEqual({ algorithm: 'xz' });
+    });
+
+    test('a unit that is put into one list leaves the others', async () => {
+      const { services } = await merged('services: {mask: [ssh.service], enable: [cron]}\n');
+      expect(services).toEqual({ enable: ['cron.service'], disable: [], mask: ['ssh.service'] });
+    });
+
+    test('exclude takes out of the lists above', async () => {
+      const profile = await merged(
+        'exclude: {packages: [nano], overlay: [files], users: [guest], services: {enable: [ssh]}, boot: {parameters: [quiet]}}\n',
+      );
+      expect(profile.packages.map(({ name }) => name)).toEqual(['less']);
+      expect(profile.overlays).toEqual([]);
+      expect(profile.users.map(({ name }) => name)).toEqual(['admin']);
+      expect(profile.services.enable).toEqual([]);
+      expect(profile.boot.parameters).toEqual(['panic=10']);
+    });
+
+    test('an ancestor on two ways counts once, before both', async () => {
+      const { packages, hostname } = await load({
+        root: 'version: 1\nhostname: root\npackages: [nano]\n',
+        left: 'version: 1\nextends: [root]\nhostname: left\nexclude: {packages: [nano]}\n',
+        right: 'version: 1\nextends: [root]\npackages: [vim]\n',
+        one: `${profileText}extends: [left, right]\n`,
+      });
+      expect(packages.map(({ name }) => name)).toEqual(['vim']);
+      expect(hostname).toBe('left');
+    });
+
+    test('refuses circles, missing profiles and exclusions of nothing', async () => {
+      expect(await problemsOf({ one: `${profileText}extends: [one]\n` })).toEqual([
+        'one.yaml:6:11: extends[0]: found a circle: one -> one; allowed: a profile that does not extend this one',
+      ]);
+      expect(
+        await problemsOf({
+          one: `${profileText}extends: [two]\n`,
+          two: 'version: 1\nextends: [three]\n',
+          three: 'version: 1\nextends: [two]\n',
+        }),
+      ).toEqual([
+        'three.yaml:2:11: extends[0]: found a circle: two -> three -> two; allowed: a profile that does not extend this one',
+      ]);
+      expect(await problemsOf({ one: `${profileText}extends: [bsae]\n`, base: 'version: 1\n' })).toEqual([
+        'one.yaml:6:11: extends[0]: found "bsae", which is no profile of this site; allowed: base; did you mean base?',
+      ]);
+      expect(
+        await problemsOf({
+          one: `${profileText}extends: [base]\nexclude: {packages: [nanno]}\n`,
+          base: 'version: 1\npackages: [nano]\n',
+        }),
+      ).toEqual([
+        'one.yaml:7:22: exclude.packages: found "nanno", which no profile above this one has; allowed: what is inherited; did you mean nano?',
+      ]);
+    });
+
+    test('names the problems of the profiles above with their files, once', async () => {
+      expect(
+        await problemsOf({
+          one: `${profileText}extends: [base]\n`,
+          base: 'version: 1\ntimezone: Europe/Berln\n',
+        }),
+      ).toEqual([
+        'base.yaml:2:11: timezone: found "Europe/Berln"; allowed: a time zone of the tz database: Etc/UTC, Europe/Berlin; did you mean Europe/Berlin?',
+      ]);
+    });
+  });
+
+  test('names all problems at once', async () => {
+    const text = `version: "3"
+suite: trixi
+architecture: amd64
+host: virtual-machine
+repositories: [debain]
+pakages: [nano]
+packages: [nano, 7, "a b", -x]
+recommends: yes
+overlay: missing
+users:
+  - {name: root, uid: 1000}
+  - {name: a, password: secret}
+  - {name: a}
+services: {enable: [ssh], mask: [ssh.service]}
+image: {compression: {algorithm: xz, level: 3, blockSize: 5000}}
+boot: {parameters: ["a b"], verify: signatur}
+`;
+    expect(await problemsOf({ one: text })).toEqual([
+      'one.yaml:1:10: version: found "3"; allowed: a number; did you mean 3 without quotes?',
+      'one.yaml:2:8: suite: found "trixi"; allowed: trixie, bookworm; did you mean trixie?',
+      'one.yaml:5:16: repositories[0]: found "debain", which relive.yaml does not have; allowed: debian; did you mean debian?',
+      expect.stringMatching(
+        /^one\.yaml:6:1: pakages: found an unknown key; allowed: .*; did you mean packages\?$/,
+      ),
+      'one.yaml:7:18: packages[1]: found the number 7; allowed: a text; did you mean "7" in quotes?',
+      expect.stringMatching(/^one\.yaml:7:21: packages\[2\]: found "a b"; allowed: a package name/),
+      expect.stringMatching(/^one\.yaml:7:28: packages\[3\]: found "-x"; allowed: a package name/),
+      'one.yaml:8:13: recommends: found "yes"; allowed: true or false; did you mean true?',
+      'one.yaml:9:10: overlay[0]: found "missing", but overlays/missing is no directory; allowed: none, there are none',
+      'one.yaml:11:23: users[0].uid: found the number 1000; allowed: none for root, who is 0',
+      expect.stringMatching(
+        /^one\.yaml:12:25: users\[1\]\.password: found something else; allowed: the hash/,
+      ),
+      'one.yaml:13:12: users[2].name: found "a"; allowed: each once',
+      expect.stringMatching(/^one\.yaml:14:34: services\.mask\[0\]: .*this one is in enable too$/),
+      'one.yaml:15:45: image.compression.level: found the number 3; allowed: no level with xz',
+      'one.yaml:15:59: image.compression.blockSize: found the number 5000; allowed: a power of two from 4096 to 1048576 (bytes)',
+      expect.stringMatching(
+        /^one\.yaml:16:21: boot\.parameters\[0\]: found "a b"; allowed: a kernel parameter/,
+      ),
+      'one.yaml:16:37: boot.verify: found "signatur"; allowed: signature, none; did you mean signature?',
+    ]);
+  });
+
+  test.each([
+    ['users: [{name: a}, {name: a}]', '6:27: users[1].name: found "a"; allowed: each once'],
+    [
+      'users: [{name: a, uid: 1000}, {name: b, uid: 1000}]',
+      '6:46: users[1].uid: found the number 1000; allowed: each once',
+    ],
+    [
+      'users: [{name: root, uid: 1000}]',
+      '6:27: users[0].uid: found the number 1000; allowed: none for root, who is 0',
+    ],
+    [
+      'users: [{name: a, uid: 0}]',
+      '6:24: users[0].uid: found the number 0; allowed: a whole number from 1000 to 59999 (Debian Policy 9.2.2)',
+    ],
+    [
+      'image: {compression: {algorithm: xz, level: 3}}',
+      '6:45: image.compression.level: found the number 3; allowed: no level with xz',
+    ],
+    [
+      'image: {compression: {algorithm: zstd, level: 23}}',
+      '6:47: image.compression.level: found the number 23; allowed: a whole number from 1 to 22 with zstd',
+    ],
+    [
+      'image: {compression: {level: 3}}',
+      '6:22: image.compression.algorithm: is missing; allowed: gzip, lzo, lz4, xz, zstd',
+    ],
+    ['packages:', '6:10: packages: found nothing; allowed: a list'],
+    ['overlay: 3', '6:10: overlay: found the number 3; allowed: a text or a list of texts'],
+    ['overlay: [3]', '6:11: overlay[0]: found the number 3; allowed: a text; did you mean "3" in quotes?'],
+    ['scripts: [x]', expect.stringContaining('6:1: scripts: found an unknown key')],
+    ['persist: []', expect.stringContaining('6:1: persist: found an unknown key')],
+  ])('refuses %s', async (line, problem) => {
+    const problems = await problemsOf({ one: `${profileText}${line}\n` });
+    expect(problems.map((text) => text.replace(/^one\.yaml:/, ''))).toEqual([problem]);
+  });
+
+  test('a profile lacks what a build needs: all of it is named', async () => {
+    expect(await problemsOf({ one: 'version: 1\n' })).toEqual([
+      'one.yaml:1:1: suite: is missing; allowed: trixie, bookworm',
+      'one.yaml:1:1: architecture: is missing; allowed: amd64',
+      'one.yaml:1:1: host: is missing; allowed: virtual-machine',
+      'one.yaml:1:1: repositories: is missing; allowed: a list',
+    ]);
+  });
+
+  test('the suite must come from the repositories, and the keyring must be there', async () => {
+    const directory = siteWith({
+      'relive.yaml': siteText
+        .replace('trixie, trixie-updates, bookworm', 'bookworm')
+        .replace('archive.gpg', 'gone.gpg'),
+      'profiles/one.yaml': profileText,
+    });
+    const error: unknown = await loadProfile(await loadSite(directory), 'one').catch(
+      (thrown: unknown) => thrown,
+    );
+    if (!isReliveError(error, 'configuration')) throw error;
+    expect(error.message).toContain(
+      'suite: found "trixie", which none of the repositories of this profile has: debian (bookworm)',
+    );
+    expect(error.message).toContain(
+      'repositories[0]: found "debian", which has only suites of other releases than trixie',
+    );
+    expect(error.message).toContain('relive.yaml:8:15: repositories.debian.signedBy: found');
+  });
+
+  test('throws nothing but ReliveError, whatever the text', async () => {
+    const directory = siteOf({ one: profileText, base });
+    const site = await loadSite(directory);
+    const text = `${profileText}extends: [base]\nexclude: {packages: [nano]}\n${base.split('\n').slice(2).join('\n')}`;
+    const part = fc.constantFrom(
+      ...text.split(/(?<=\W)|(?=\W)/),
+      '[',
+      '{',
+      '\n',
+      '- ',
+      '&a',
+      '*a',
+      '"',
+      '~',
+      '\u0000',
+      '9',
+    );
+    const mutated = fc
+      .tuple(fc.nat(text.length), fc.nat(12), fc.array(part, { maxLength: 4 }))
+      .map(([at, gone, parts]) => text.slice(0, at) + parts.join('') + text.slice(at + gone));
+    await fc.assert(
+      fc.asyncProperty(mutated, fc.boolean(), async (content, parent) => {
+        writeFileSync(
+          join(directory, 'profiles/one.yaml'),
+          parent ? `${profileText}extends: [base]\n` : content,
+        );
+        writeFileSync(join(directory, 'profiles/base.yaml'), parent ? content : base);
+        expect(await endsWell(loadProfile(site, 'one'))).toBe(true);
+        expect(await listProfiles(site)).toHaveLength(2);
+      }),
+      { numRuns: 120 },
+    );
+  });
+});
+
+describe('showProfile', () => {
+  const packages = fc.array(fc.stringMatching(/^[a-z0-9][a-z0-9+.-]{0,8}[a-z0-9+.]$/), { maxLength: 4 });
+  const file = fc.record(
+    {
+      packages,
+      recommends: fc.boolean(),
+      hostname: fc.stringMatching(/^[a-z0-9]{1,8}$/),
+      timezone: fc.constantFrom('Etc/UTC', 'Europe/Berlin'),
+      users: fc.uniqueArray(
+        fc.record({
+          name: fc.stringMatching(/^[a-z]{2,5}$/),
+          comment: fc.constantFrom('no', '1', 'ü #x', ''),
+        }),
+        {
+          selector: ({ name }) => name,
+          maxLength: 3,
+        },
+      ),
+      services: fc.record(
+        { enable: fc.subarray(['ssh', 'cron', 'a.timer']), mask: fc.subarray(['x', 'y.socket']) },
+        { requiredKeys: [] },
+      ),
+      image: fc.record(
+        {
+          compression: fc.record({ algorithm: fc.constantFrom('xz', 'zstd'), blockSize: fc.constant(4096) }),
+        },
+        { requiredKeys: [] },
+      ),
+      boot: fc.record(
+        {
+          parameters: fc.subarray(['quiet', 'a=1', 'no', '0x10']),
+          verify: fc.constantFrom('none', 'signature'),
+        },
+        { requiredKeys: [] },
+      ),
+      description: fc.constantFrom('a: b', '# no comment', "it's", 'x '.repeat(90).trim()),
+    },
+    { requiredKeys: [] },
+  );
+
+  test('what is shown is a profile again, with the same digest', async () => {
+    const directory = siteOf({ one: profileText });
+    const site = await loadSite(directory);
+    const write = (name: string, content: string) =>
+      writeFileSync(join(directory, 'profiles', name), content);
+    await fc.assert(
+      fc.asyncProperty(file, file, async (parent, own) => {
+        write('base.yaml', stringify({ version: 1, ...parent }));
+        write(
+          'one.yaml',
+          `${profileText}extends: [base]\n${Object.keys(own).length === 0 ? '' : stringify(own)}`,
+        );
+        const resolved = await resolveProfile(site, 'one');
+        write('one.yaml', showProfile(resolved).yaml);
+        expect((await loadProfile(site, 'one')).digest).toBe(resolved.profile.digest);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('each value says where it comes from', async () => {
+    const directory = siteOf({
+      one: `${profileText}extends: [base]\npackages: [vim]\n`,
+      base: 'version: 1\npackages: [nano]\nlocale: C\n',
+    });
+    const { yaml, origins } = showProfile(await resolveProfile(await loadSite(directory), 'one'));
+    expect(origins).toMatchObject({
+      'packages[0]': `${directory}/profiles/base.yaml:2`,
+      'packages[1]': `${directory}/profiles/one.yaml:7`,
+      locale: `${directory}/profiles/base.yaml:3`,
+      timezone: 'default',
+      hostname: 'default',
+      'boot.verify': 'default',
+    });
+    expect(yaml).toContain(`- vim # ${directory}/profiles/one.yaml:7\n`);
+    expect(yaml).toContain('timezone: Etc/UTC # default\n');
+  });
+});
+
+describe('listProfiles and checkProfiles', () => {
+  test('list every profile, usable or not', async () => {
+    const directory = siteOf({
+      one: `${profileText}extends: [base]\n`,
+      base: 'version: 2\ndescription: parts\n',
+      bad: 'x',
+    });
+    const list = await listProfiles(await loadSite(directory));
+    expect(
+      list.map(({ name, version, suite, complete, problems }) => [
+        name,
+        version,
+        suite,
+        complete,
+        problems.length,
+      ]),
+    ).toEqual([
+      ['bad', undefined, undefined, false, 1],
+      ['base', 2, undefined, false, 0],
+      ['one', 1, 'trixie', true, 0],
+    ]);
+  });
+
+  test('a profile that others extend need not be complete', async () => {
+    const directory = siteOf({ one: `${profileText}extends: [base]\n`, base: 'version: 2\n' });
+    const site = await loadSite(directory);
+    expect(await checkProfiles(site, [])).toEqual({ checked: ['base', 'one'], problems: [] });
+    writeFileSync(join(directory, 'profiles/one.yaml'), profileText);
+    expect((await checkProfiles(site, [])).problems).toHaveLength(4);
+    expect(await checkProfiles(site, ['one'])).toEqual({ checked: ['one'], problems: [] });
+    await expect(checkProfiles(site, ['on'])).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  test('a problem of a parent is found once; files that are no profiles by their names are found', async () => {
+    const directory = siteOf({
+      one: `${profileText}extends: [base]\n`,
+      two: `${profileText}extends: [base]\n`,
+      base: 'version: 0\n',
+    });
+    for (const name of ['Big.yaml', 'x.yml', '.hidden.yaml'])
+      writeFileSync(join(directory, 'profiles', name), '');
+    const { problems } = await checkProfiles(await loadSite(directory), []);
+    expect(
+      problems.map((problem) => formatProblem(problem).replace(`${directory}/profiles/`, '').slice(0, 20)),
+    ).toEqual(['Big.yaml:1:1: found ', 'base.yaml:1:10: vers', 'x.yml:1:1: found a f']);
+  });
+
+  test('a site without profiles has none', async () => {
+    const site = await loadSite(siteWith({}));
+    expect(await listProfiles(site)).toEqual([]);
+    mkdirSync(join(site.directory, 'profiles'));
+    expect(await checkProfiles(site, [])).toEqual({ checked: [], problems: [] });
+  });
+});

@@ -1,0 +1,8 @@
+/* oxlint-disable typescript/no-unsafe-call, typescript/no-unsafe-argument -- plain JavaScript over built files */
+// Writes the JSON Schemas for editors into schemas/, from the built schemas of dist/ (npm run schemas).
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { jsonSchemas } from '../dist/site/json-schema.js';
+
+const directory = new URL('../schemas/', import.meta.url);
+mkdirSync(directory, { recursive: true });
+for (const [name, text] of Object.entries(jsonSchemas())) writeFileSync(new URL(name, directory), text);
