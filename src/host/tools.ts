@@ -5,6 +5,7 @@ import { ReliveError } from '../core/error.ts';
 /** The Debian package that brings each foreign program which relive starts. */
 const packageOf: Readonly<Record<string, string>> = {
   'apt-get': 'apt',
+  bzip2: 'bzip2',
   chroot: 'coreutils',
   debootstrap: 'debootstrap',
   dpkg: 'dpkg',
@@ -24,6 +25,7 @@ const packageOf: Readonly<Record<string, string>> = {
   mount: 'mount',
   'qemu-system-x86_64': 'qemu-system-x86',
   setpriv: 'util-linux',
+  sync: 'coreutils',
   umount: 'mount',
   unshare: 'util-linux',
   unsquashfs: 'squashfs-tools',

@@ -1,0 +1,109 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { extname, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { messageOf, ReliveError } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { type PackageEntry, packagesReader } from '../debian/packages.ts';
+import { strongestDigest } from '../debian/release.ts';
+import { start } from '../host/process.ts';
+import { publishedSuite } from './indices.ts';
+import type { Repository } from './repository.ts';
+
+/** The programs that decompress; gzip is done here. */
+const decompressors: Readonly<Record<string, readonly string[]>> = {
+  '.xz': ['xz', '--decompress', '--stdout', '--format=xz'],
+  '.lzma': ['xz', '--decompress', '--stdout', '--format=lzma'],
+  '.zst': ['zstd', '--decompress', '--stdout', '--quiet'],
+  '.bz2': ['bzip2', '--decompress', '--stdout'],
+};
+
+/** The bytes of a file, decompressed as its name says. @throws ReliveError `corrupt`, `tool-missing` */
+async function* decompressed(path: string, context: Context): AsyncGenerator<Buffer> {
+  const ending = extname(path);
+  const [program, ...args] = decompressors[ending] ?? [];
+  const corrupt = (reason: string): ReliveError =>
+    new ReliveError('corrupt', `${path} cannot be decompressed: ${reason}`);
+  if (program === undefined) {
+    const file = createReadStream(path, { highWaterMark: 1024 * 1024 });
+    try {
+      const bytes = ending === '.gz' ? file.pipe(createGunzip({ chunkSize: 256 * 1024 })) : file;
+      file.once('error', (error) => bytes.destroy(error));
+      yield* bytes as AsyncIterable<Buffer>;
+    } catch (error) {
+      throw corrupt(messageOf(error));
+    } finally {
+      file.destroy();
+    }
+    return;
+  }
+  const ended = new AbortController();
+  const child = start(program, [...args, '--', path], {
+    signal: AbortSignal.any([context.signal, ended.signal]),
+  });
+  const closed = new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (status) => resolve(status ?? -1));
+  });
+  closed.catch(() => undefined);
+  const errors: string[] = [];
+  child.stderr?.on('data', (data: Buffer) => errors.push(data.toString('utf8')));
+  let finished = false;
+  try {
+    const output: AsyncIterable<unknown> = child.stdout ?? Readable.from([]);
+    for await (const chunk of output) {
+      if (Buffer.isBuffer(chunk)) yield chunk;
+    }
+    const status = await closed;
+    finished = true;
+    context.signal.throwIfAborted();
+    if (status !== 0) throw corrupt(errors.join('').trim());
+  } finally {
+    // A reader that stops early, at a bomb say, ends the program.
+    if (!finished) ended.abort(new ReliveError('interrupted', `${path} is not read any further`));
+  }
+}
+
+/**
+ * Reads the Packages index of a published suite, package by package, without ever holding it as a whole. Size and digest of
+ * what comes out of the decompression are checked where the Release lists them, so a compressed bomb ends early.
+ * @param index component and architecture
+ * @param onPackage called with each package; what it got before an error must not be used
+ * @throws ReliveError `not-found` (suite or index not mirrored), `corrupt`, `unsafe-path`, `tool-missing`
+ */
+export async function readPackages(
+  mirrorDirectory: string,
+  repository: Pick<Repository, 'name'>,
+  suite: string,
+  index: { readonly component: string; readonly architecture: string },
+  onPackage: (entry: PackageEntry) => void,
+  context: Context,
+): Promise<void> {
+  const { directory, state } = await publishedSuite(mirrorDirectory, repository, suite);
+  const plain = `${index.component}/binary-${index.architecture}/Packages`;
+  const file = state.files.find(({ path }) => path === plain || path === `${plain}${extname(path)}`);
+  if (file === undefined) {
+    throw new ReliveError('not-found', `the mirrored suite ${suite} of ${repository.name} has no ${plain}`, {
+      hint: 'add the component and the architecture to the repository in relive.yaml',
+    });
+  }
+  const path = join(directory, file.path);
+  const expected = file.path === plain ? file : file.uncompressed;
+  const digest = expected && strongestDigest({ path, sha256: expected.sha256, sha512: expected.sha512 });
+  const hash = createHash(digest?.algorithm ?? 'sha256');
+  const reader = packagesReader(path, onPackage);
+  const differs = new ReliveError('corrupt', `${path} does not decompress to what its Release lists`, {
+    hint: 'upstream published an index that contradicts itself: tell those who run the repository',
+  });
+  let size = 0;
+  for await (const chunk of decompressed(path, context)) {
+    size += chunk.length;
+    if (expected !== undefined && size > expected.size) throw differs;
+    hash.update(chunk);
+    reader.push(chunk);
+  }
+  reader.end();
+  if (expected === undefined || digest === undefined) return;
+  if (size !== expected.size || hash.digest('hex') !== digest.value) throw differs;
+}

@@ -1,0 +1,110 @@
+import { readFile, readlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+import { ReliveError, systemCode } from '../core/error.ts';
+import { writeFileAtomic } from '../host/files.ts';
+import { type Layout, suiteFileName } from './repository.ts';
+
+const digest = z.string().regex(/^[0-9a-f]{64}([0-9a-f]{64})?$/);
+
+const indexFile = z.strictObject({
+  path: z.string(),
+  size: z.number(),
+  sha256: digest.optional(),
+  sha512: digest.optional(),
+});
+
+const suiteState = z.strictObject({
+  suite: z.string(),
+  generation: z.string(),
+  /** What was accepted: nothing older is, ever again. */
+  date: z.iso.datetime(),
+  validUntil: z.iso.datetime().optional(),
+  origin: z.string().optional(),
+  label: z.string().optional(),
+  suiteName: z.string().optional(),
+  codename: z.string().optional(),
+  signers: z.array(z.string()),
+  /** The file that carries the signature, and its SHA-256. */
+  release: z.enum(['InRelease', 'Release']),
+  releaseDigest: digest,
+  validators: z
+    .strictObject({ url: z.string(), etag: z.string().optional(), lastModified: z.string().optional() })
+    .optional(),
+  /** What was asked for when the generation was made: changed configuration makes a new one. */
+  selection: digest,
+  /** Every index of the generation, relative to it, and what the Release says of it when it is decompressed. */
+  files: z.array(indexFile.extend({ uncompressed: indexFile.optional() })),
+  /** By-hash files of earlier generations, and since when they are not current any more. */
+  superseded: z.array(z.strictObject({ path: z.string(), since: z.iso.datetime() })),
+});
+
+/** What relive remembers of one generation of a suite. */
+export type SuiteState = z.infer<typeof suiteState>;
+
+function statePath(layout: Layout, generation: string): string {
+  return join(layout.state, 'suites', `${generation}.json`);
+}
+
+/** The directory name of the published generation of a suite, or undefined while it was never published. */
+export async function publishedGeneration(layout: Layout, suite: string): Promise<string | undefined> {
+  try {
+    return basename(await readlink(join(layout.dists, suite)));
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return undefined;
+    if (systemCode(error) !== 'EINVAL') throw error;
+    throw new ReliveError(
+      'exists',
+      `${join(layout.dists, suite)} is no symbolic link: another tool made this mirror`,
+      {
+        hint: 'let relive mirror into a directory of its own',
+        cause: error,
+      },
+    );
+  }
+}
+
+/**
+ * What is remembered of the published generation of a suite.
+ * @throws ReliveError `corrupt` when it cannot be read: without it an older upstream could not be refused
+ */
+export async function readSuiteState(layout: Layout, suite: string): Promise<SuiteState | undefined> {
+  const generation = await publishedGeneration(layout, suite);
+  if (generation === undefined) return undefined;
+  const path = statePath(layout, generation);
+  const hint = `remove ${join(layout.dists, suite)} to have the suite mirrored anew`;
+  let content: unknown;
+  try {
+    content = JSON.parse(await readFile(path, 'utf8'));
+  } catch (error) {
+    throw new ReliveError('corrupt', `the state of the mirrored suite ${suite} cannot be read: ${path}`, {
+      hint,
+      cause: error,
+    });
+  }
+  const parsed = suiteState.safeParse(content);
+  if (
+    !parsed.success ||
+    parsed.data.generation !== generation ||
+    !generation.startsWith(`${suiteFileName(suite)}.`)
+  ) {
+    throw new ReliveError(
+      'corrupt',
+      `the state of the mirrored suite ${suite} is not what relive wrote: ${path}`,
+      {
+        hint,
+      },
+    );
+  }
+  return parsed.data;
+}
+
+/** Remembers a generation: before it is published, so that the switch of the symbolic link is the only step that counts. */
+export async function writeSuiteState(layout: Layout, state: SuiteState): Promise<void> {
+  await writeFileAtomic(statePath(layout, state.generation), `${JSON.stringify(state)}\n`);
+}
+
+/** The path of a generation's state file, for its removal. */
+export function suiteStatePath(layout: Layout, generation: string): string {
+  return statePath(layout, generation);
+}
