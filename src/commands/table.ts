@@ -55,4 +55,85 @@ export const commands: readonly CommandSpec[] = [
     ],
     load: async () => await import('./profile-check.ts'),
   },
+  {
+    name: 'keys create',
+    summary: 'make the RSA key which images are signed with',
+    description:
+      "The secret key lies in the site's own GnuPG home (keys/gnupg, mode 0700), without a passphrase; the public key is\nexported to keys/public.asc. A key that is there is never replaced without --replace, and keeps verifying the images\nthat it signed.",
+    options: [
+      {
+        flags: '--name <user id>',
+        description: "the key's user id (default: relive and the site's directory)",
+      },
+      { flags: '--bits <number>', description: 'its length', choices: ['3072', '4096'], default: '3072' },
+      { flags: '--replace', description: 'sign with a new key from now on' },
+    ],
+    examples: [
+      { command: 'relive keys create', says: 'make the key of this site' },
+      { command: "relive keys create --name 'Lab <lab@example.org>'", says: 'with a user id of your own' },
+    ],
+    load: async () => await import('./keys-create.ts'),
+  },
+  {
+    name: 'keys list',
+    summary: 'list the signing keys of the site',
+    examples: [{ command: 'relive keys list', says: 'the newest one signs' }],
+    load: async () => await import('./keys-list.ts'),
+  },
+  {
+    name: 'keys export',
+    summary: 'write the public keys, for whoever checks the images',
+    arguments: [{ name: '[file]', description: 'where to write them; standard output without it' }],
+    options: [
+      { flags: '--binary', description: 'as a binary keyring, for gpgv and GRUB (with a file only)' },
+    ],
+    examples: [
+      { command: 'relive keys export', says: 'print them, armoured' },
+      { command: 'relive keys export images.gpg --binary', says: 'a keyring for gpgv' },
+    ],
+    load: async () => await import('./keys-export.ts'),
+  },
+  {
+    name: 'build',
+    summary: 'build a full image of a profile',
+    description:
+      'Mirrors the indices of the repositories, resolves the packages, builds the system in stages, packs, proves and seals\nit. Stages whose inputs did not change are taken from the cache; where nothing changed at all, no image is made.',
+    arguments: [{ name: '<profile>', description: 'the name of a profile of the site' }],
+    options: [{ flags: '--offline', description: 'use what the mirror has, and no network' }],
+    examples: [
+      { command: 'relive build demo', says: 'the next image of the profile demo' },
+      { command: 'relive build demo --offline', says: 'out of the local mirror alone' },
+    ],
+    mounts: true,
+    load: async () => await import('./build.ts'),
+  },
+  {
+    name: 'image list',
+    summary: 'list the images in the store',
+    examples: [{ command: 'relive image list', says: 'by profile, newest first' }],
+    load: async () => await import('./image-list.ts'),
+  },
+  {
+    name: 'image show',
+    summary: 'show what an image consists of',
+    arguments: [{ name: '<image>', description: 'an image, or a profile for its newest one' }],
+    options: [{ flags: '--packages', description: 'list its packages, too' }],
+    examples: [
+      { command: 'relive image show demo', says: 'the newest image of demo' },
+      { command: 'relive image show demo --packages', says: 'with its packages and their versions' },
+    ],
+    load: async () => await import('./image-show.ts'),
+  },
+  {
+    name: 'image verify',
+    summary: 'check images, from the signatures down to every layer',
+    arguments: [
+      { name: '[image]', description: 'an image, or a profile for its newest one; all images without it' },
+    ],
+    examples: [
+      { command: 'relive image verify', says: 'all images of the store' },
+      { command: 'relive image verify demo-20261122.01', says: 'one image; exit status 1 names every fault' },
+    ],
+    load: async () => await import('./image-verify.ts'),
+  },
 ];

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { ReliveError } from '../core/error.ts';
 import { requireTool, searchPath } from './tools.ts';
 
@@ -21,6 +21,8 @@ export interface RunOptions {
   readonly accept?: readonly number[];
   /** Called with each line, of standard output and of standard error. */
   readonly onLine?: (line: string, stream: 'stdout' | 'stderr') => void;
+  /** Called with each line that the program writes to its descriptor 3: machine-readable status. */
+  readonly onStatusLine?: (line: string) => void;
   /** What the error message calls the program: for `chroot ROOT apt-get`, "apt-get". */
   readonly as?: string;
 }
@@ -72,7 +74,11 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
 export function start(
   command: string,
   args: readonly string[],
-  options: Pick<RunOptions, 'signal' | 'cwd' | 'env'> & { readonly stdin?: 'pipe' | 'ignore' },
+  options: Pick<RunOptions, 'signal' | 'cwd' | 'env'> & {
+    readonly stdin?: 'pipe' | 'ignore';
+    /** Gives the program a descriptor 3, a pipe too. */
+    readonly statusPipe?: boolean;
+  },
 ): ChildProcess {
   options.signal.throwIfAborted();
   const [program, argv] = dyingWithUs(command, args);
@@ -85,7 +91,12 @@ export function start(
     cwd: options.cwd,
     env: environment,
     detached: true,
-    stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
+    stdio: [
+      options.stdin ?? 'ignore',
+      'pipe',
+      'pipe',
+      ...(options.statusPipe === true ? ['pipe' as const] : []),
+    ],
   });
   const end = (): void => endGroup(child);
   options.signal.addEventListener('abort', end, { once: true });
@@ -117,7 +128,12 @@ async function eachLine(stream: Readable, onLine: (line: string) => void): Promi
  *   or the abort reason of `signal`
  */
 export async function run(command: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-  const child = start(command, args, { ...options, stdin: options.input === undefined ? 'ignore' : 'pipe' });
+  const { onStatusLine } = options;
+  const child = start(command, args, {
+    ...options,
+    stdin: options.input === undefined ? 'ignore' : 'pipe',
+    statusPipe: onStatusLine !== undefined,
+  });
   const tail: string[] = [];
   const captured = { stdout: [] as string[], stderr: [] as string[] };
   const collect = (stream: 'stdout' | 'stderr') => (line: string) => {
@@ -149,6 +165,9 @@ export async function run(command: string, args: readonly string[], options: Run
     const streams = [];
     if (child.stdout !== null) streams.push(eachLine(child.stdout, collect('stdout')));
     if (child.stderr !== null) streams.push(eachLine(child.stderr, collect('stderr')));
+    const statusPipe = child.stdio[3];
+    if (onStatusLine !== undefined && statusPipe instanceof Readable)
+      streams.push(eachLine(statusPipe, onStatusLine));
     const [status] = await Promise.all([ended, ...streams]);
     options.signal.throwIfAborted();
     const name = options.as ?? command;

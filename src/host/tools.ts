@@ -23,6 +23,7 @@ const packageOf: Readonly<Record<string, string>> = {
   mmd: 'mtools',
   mmdebstrap: 'mmdebstrap',
   mount: 'mount',
+  setfacl: 'acl',
   'qemu-system-x86_64': 'qemu-system-x86',
   setpriv: 'util-linux',
   sync: 'coreutils',

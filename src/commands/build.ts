@@ -1,0 +1,26 @@
+import { buildImage } from '../image/build.ts';
+import { formatBytes } from '../report/format.ts';
+import type { CommandResult } from '../report/reporter.ts';
+import { loadProfile } from '../site/profile.ts';
+import { loadSite } from '../site/site.ts';
+import { type Call, requiredArgument } from './command.ts';
+
+export async function run(call: Call): Promise<CommandResult> {
+  const site = await loadSite(call.siteDirectory);
+  const profile = await loadProfile(site, requiredArgument(call, 0));
+  const { image, manifest, unchanged } = await buildImage(
+    site,
+    profile,
+    { offline: call.options['offline'] === true },
+    call.context,
+  );
+  const size = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
+  const text = unchanged
+    ? `nothing changed since ${image.name}, which stays the newest image of ${profile.name}: ${image.directory}`
+    : `${image.name}: ${formatBytes(size)} in ${manifest.layers.length} layers, ${manifest.packages.length} packages, kernel ${manifest.kernel.version}\n${image.directory}`;
+  return {
+    ok: true,
+    data: { image: image.name, directory: image.directory, unchanged, size, layers: manifest.layers },
+    text,
+  };
+}

@@ -1,0 +1,30 @@
+import { isReliveError } from '../core/error.ts';
+import { listImages, readManifest } from '../image/store.ts';
+import { formatBytes, formatTable } from '../report/format.ts';
+import type { CommandResult } from '../report/reporter.ts';
+import { loadSite } from '../site/site.ts';
+import type { Call } from './command.ts';
+
+export async function run(call: Call): Promise<CommandResult> {
+  const site = await loadSite(call.siteDirectory);
+  const rows: string[][] = [['IMAGE', 'KIND', 'SIZE', 'SUITE', 'KERNEL', 'PACKAGES']];
+  const images: object[] = [];
+  for (const image of await listImages(site.store)) {
+    try {
+      const { kind, layers, suite, kernel, packages } = await readManifest(image);
+      const size = layers.reduce((sum, layer) => sum + layer.size, 0);
+      rows.push([image.name, kind, formatBytes(size), suite, kernel.version, String(packages.length)]);
+      images.push({ ...image, kind, size, suite, kernel: kernel.version, packages: packages.length });
+    } catch (error) {
+      if (!isReliveError(error, 'corrupt')) throw error;
+      rows.push([image.name, 'damaged', '', '', '', '']);
+      images.push({ ...image, damaged: true });
+    }
+  }
+  return {
+    ok: true,
+    data: { images },
+    text:
+      images.length === 0 ? `no images in ${site.store}: relive build PROFILE makes one` : formatTable(rows),
+  };
+}

@@ -1,0 +1,52 @@
+import { ReliveError } from '../core/error.ts';
+import { sha256 } from '../host/files.ts';
+import type { Manifest } from './manifest.ts';
+
+/** The consoles of a profile that names none: the screen, and the first serial line, which the reports go to. */
+const consoles = ['console=tty0', 'console=ttyS0,115200n8'];
+
+/** The kernel command line of an image: live-boot's, relive's own, the profile's. */
+export function kernelCommandLine(manifest: Manifest, manifestText: string): string[] {
+  const { parameters } = manifest.boot;
+  return [
+    'boot=live',
+    // live-boot reads the stack from /live/IMAGE.module.
+    `module=${manifest.image}`,
+    `relive.image=${manifest.image}`,
+    `relive.manifest=sha256:${sha256(manifestText)}`,
+    ...(parameters.some((parameter) => parameter.startsWith('console=')) ? [] : consoles),
+    ...parameters,
+  ];
+}
+
+/** A word in GRUB's single quotes, in which nothing is special but the quote itself. */
+function quote(word: string): string {
+  if (/['\n\r]/.test(word)) {
+    throw new ReliveError(
+      'configuration',
+      `a kernel parameter cannot be written for GRUB: ${JSON.stringify(word)}`,
+      {
+        hint: 'remove quotes and line breaks from boot.parameters',
+      },
+    );
+  }
+  return `'${word}'`;
+}
+
+/**
+ * boot.cfg: the menu entry of an image, a GRUB script to be sourced with relive_root (a device, `(cd0)`) and
+ * relive_dir (the image's directory there) set. An entry's body runs long after, so both are handed on as its
+ * arguments. The command line in it holds the manifest's digest: whoever checked this file's signature can trust it.
+ */
+export function bootConfiguration(manifest: Manifest, manifestText: string): string {
+  const title = `${manifest.image} (${manifest.suite} ${manifest.architecture}, ${manifest.kind})`;
+  const line = kernelCommandLine(manifest, manifestText).map(quote).join(' ');
+  return [
+    `menuentry ${quote(title)} --id ${quote(manifest.image)} "$relive_root" "$relive_dir" {`,
+    `  echo ${quote(`Loading ${manifest.image} ...`)}`,
+    `  linux "$2$3/vmlinuz" ${line}`,
+    '  initrd "$2$3/initrd.img"',
+    '}',
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,257 @@
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Context, inStage } from '../core/event.ts';
+import { version as reliveVersion } from '../core/version.ts';
+import { digestFile, sha256 } from '../host/files.ts';
+import type { SecretKey } from '../host/gpg.ts';
+import { takeLock } from '../host/lock.ts';
+import { wantedPackages } from '../rootfs/base.ts';
+import { canonicalJson, type Layer, pruneLayers, runStages } from '../rootfs/layers.ts';
+import { packTree } from '../rootfs/pack.ts';
+import { mountStack, unmount } from '../rootfs/stack.ts';
+import { bootstrapStage } from '../rootfs/stages/bootstrap.ts';
+import { configureStage } from '../rootfs/stages/configure.ts';
+import { filesStage } from '../rootfs/stages/files.ts';
+import { initrdName, kernelName, liveStage } from '../rootfs/stages/live.ts';
+import { packagesStage } from '../rootfs/stages/packages.ts';
+import { digestTree } from '../rootfs/tree.ts';
+import type { Profile } from '../site/profile.ts';
+import type { Site } from '../site/site.ts';
+import { bootConfiguration } from './boot-entry.ts';
+import { siteCommit } from './commit.ts';
+import { gatherIngredients, type Ingredients } from './ingredients.ts';
+import { keysHome, signingKey } from './keys.ts';
+import { formatManifest, type Manifest, type ManifestLayer } from './manifest.ts';
+import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
+import { proveStack } from './prove.ts';
+import { sealImage } from './seal.ts';
+import {
+  lockStore,
+  newestImage,
+  publishImage,
+  readManifest,
+  type StoredImage,
+  stagingDirectory,
+} from './store.ts';
+
+/** What each layer of a full image leaves out of the tree, in mksquashfs's extended wildcards. */
+const leftOut: Readonly<Record<ManifestLayer['role'], readonly string[]>> = {
+  base: ['boot/*', 'usr/lib/modules/*'],
+  kernel: ['!(boot|usr)', 'usr/!(lib)', 'usr/lib/!(modules)'],
+};
+
+export interface BuildOptions {
+  readonly offline: boolean;
+}
+
+export interface BuildResult {
+  readonly image: StoredImage;
+  readonly manifest: Manifest;
+  /** Nothing differs from the newest image, so none was made: `image` is the newest. */
+  readonly unchanged: boolean;
+}
+
+/**
+ * Builds a full image of a profile and publishes it in the site's store. Must run inside the private namespaces.
+ * What was finished before an interruption is taken from the cache.
+ */
+export async function buildImage(
+  site: Site,
+  profile: Profile,
+  options: BuildOptions,
+  context: Context,
+): Promise<BuildResult> {
+  const key = { ...(await signingKey(site, context)), home: keysHome(site) };
+  const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
+  try {
+    const scratch = join(site.cache, 'scratch');
+    await rm(scratch, { recursive: true, force: true });
+    await mkdir(scratch, { recursive: true, mode: 0o700 });
+    const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
+    const layers = await buildLayers(site, profile, ingredients, scratch, context);
+    const store = await lockStore(site.store, context);
+    try {
+      return await publish({ site, profile, ingredients, layers, key, scratch }, context);
+    } finally {
+      await store.release();
+      await rm(scratch, { recursive: true, force: true });
+      await pruneLayers(site.cache);
+    }
+  } finally {
+    await lock.release();
+  }
+}
+
+async function buildLayers(
+  site: Site,
+  profile: Profile,
+  { sources, upstream, resolution, sourceDateEpoch }: Ingredients,
+  scratch: string,
+  context: Context,
+): Promise<Layer[]> {
+  const { suite, architecture, bootstrap: tool, recommends } = profile;
+  const wanted = wantedPackages(profile).map(({ name }) => name);
+  return await runStages(
+    site.cache,
+    [
+      bootstrapStage({
+        tool,
+        suite,
+        architecture,
+        sources,
+        packages: resolution.bootstrap,
+        sourceDateEpoch,
+        scratch,
+      }),
+      packagesStage({ architecture, sources, packages: resolution.all, wanted, recommends, sourceDateEpoch }),
+      await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
+      await configureStage({ profile, sources: upstream, sourceDateEpoch }),
+      await liveStage({ sourceDateEpoch }),
+    ],
+    context,
+  );
+}
+
+interface Built {
+  readonly site: Site;
+  readonly profile: Profile;
+  readonly ingredients: Ingredients;
+  readonly layers: readonly Layer[];
+  readonly key: SecretKey & { readonly home: string };
+  readonly scratch: string;
+}
+
+async function publish(built: Built, context: Context): Promise<BuildResult> {
+  const { site, profile, ingredients, layers, key } = built;
+  const commit = await siteCommit(site.directory, context);
+  const inputs = sha256(
+    canonicalJson({
+      layers: layers.map((layer) => layer.key),
+      profile: [profile.name, profile.version, profile.digest, commit],
+      relive: reliveVersion,
+      // Another key is another seal.
+      key: key.fingerprint,
+      sourceDateEpoch: ingredients.sourceDateEpoch,
+    }),
+  );
+  const newest = await newestImage(site.store, profile.name);
+  if (newest !== undefined) {
+    const manifest = await readManifest(newest);
+    if (manifest.inputs === inputs) return { image: newest, manifest, unchanged: true };
+  }
+  const name = { profile: profile.name, version: nextVersion(newest?.version, new Date()) };
+  const staging = await stagingDirectory(site.store);
+  try {
+    const packed = await pack(built, staging, context);
+    const top = layers.at(-1);
+    if (top === undefined) throw new TypeError('a build without stages');
+    const manifest = await describe(built, {
+      name,
+      commit,
+      inputs,
+      tree: packed.tree,
+      layers: packed.layers,
+      top,
+    });
+    const directory = join(staging, imageName(name));
+    await inStage(context, 'seal', async () => {
+      await mkdir(directory);
+      const text = formatManifest(manifest);
+      await writeFile(join(directory, 'manifest.json'), text);
+      await writeFile(join(directory, 'boot.cfg'), bootConfiguration(manifest, text));
+      await copyFile(join(top.output, kernelName), join(directory, kernelName));
+      await copyFile(join(top.output, initrdName), join(directory, initrdName));
+      await sealImage(directory, packed.layers, key, ingredients.sourceDateEpoch, context);
+    });
+    const image = await publishImage(site.store, name, directory, packed.layers);
+    return { image, manifest, unchanged: false };
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+interface PackedLayer {
+  readonly layer: ManifestLayer;
+  readonly file: string;
+}
+
+/** Packs the merged view of the layers, and proves that the packed layers show the same tree. */
+async function pack(
+  { profile, ingredients, layers, scratch }: Built,
+  staging: string,
+  context: Context,
+): Promise<{ readonly tree: string; readonly layers: readonly PackedLayer[] }> {
+  const merged = join(scratch, 'merged');
+  await mountStack({ lower: layers.map(({ directory }) => directory) }, merged, context);
+  try {
+    const packed = await inStage(context, 'pack', async () => {
+      const made: PackedLayer[] = [];
+      for (const role of ['base', 'kernel'] as const) {
+        const file = join(staging, `${role}.squashfs`);
+        const { compression } = profile.image;
+        const { sourceDateEpoch } = ingredients;
+        await packTree(
+          { root: merged, output: file, compression, exclude: leftOut[role], sourceDateEpoch, stage: 'pack' },
+          context,
+        );
+        const { digest, size } = await digestFile(file, 'sha256', context.signal);
+        made.push({ file, layer: { role, digest, size, compression: compression.algorithm } });
+      }
+      return made;
+    });
+    const tree = await inStage(context, 'prove', async () => {
+      const meant = await digestTree(merged, context);
+      const files = packed.map(({ file }) => file);
+      await proveStack(files, meant, join(scratch, 'proof'), context);
+      return meant;
+    });
+    return { tree, layers: packed };
+  } finally {
+    await unmount(merged, context);
+  }
+}
+
+async function describe(
+  { profile, ingredients }: Built,
+  made: {
+    readonly name: ImageName;
+    readonly commit: string | null;
+    readonly inputs: string;
+    readonly tree: string;
+    readonly layers: readonly PackedLayer[];
+    readonly top: Layer;
+  },
+): Promise<Manifest> {
+  const { output } = made.top;
+  const kernel = await digestFile(join(output, kernelName), 'sha256');
+  const version = (await readFile(join(output, 'kernel-version'), 'utf8')).trim();
+  return {
+    schema: 1,
+    image: imageName(made.name),
+    kind: 'full',
+    version: made.name.version,
+    serial: serialOf(made.name.version),
+    profile: { name: profile.name, version: profile.version, digest: profile.digest, commit: made.commit },
+    suite: profile.suite,
+    architecture: profile.architecture,
+    host: profile.host,
+    layers: made.layers.map(({ layer }) => layer),
+    tree: made.tree,
+    kernel: { version, ...kernel },
+    initrd: await digestFile(join(output, initrdName), 'sha256'),
+    boot: { verify: profile.boot.verify, parameters: [...profile.boot.parameters] },
+    repositories: ingredients.suites.map((suite) => ({ ...suite })),
+    packages: ingredients.resolution.all.map(
+      ({ name, version: packageVersion, architecture, repository, sha256: hash }) => ({
+        name,
+        version: packageVersion,
+        architecture,
+        repository,
+        sha256: hash,
+      }),
+    ),
+    inputs: made.inputs,
+    sourceDateEpoch: ingredients.sourceDateEpoch,
+    relive: reliveVersion,
+  };
+}

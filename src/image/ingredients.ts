@@ -1,0 +1,159 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { ReliveError } from '../core/error.ts';
+import { type Context, inStage } from '../core/event.ts';
+import { syncIndices } from '../mirror/indices.ts';
+import { fetchPool } from '../mirror/pool.ts';
+import type { MirroredRepository } from '../mirror/repository.ts';
+import type { AptSource } from '../rootfs/apt.ts';
+import { wantedPackages } from '../rootfs/base.ts';
+import { newestPackageTime } from '../rootfs/epoch.ts';
+import { type Resolution, resolvePackages } from '../rootfs/resolve.ts';
+import { debootstrapPackages } from '../rootfs/stages/bootstrap.ts';
+import type { Profile } from '../site/profile.ts';
+import { type Repository, type Site, suitesFor } from '../site/site.ts';
+
+/** All that a build works with, brought to this machine and checked. */
+export interface Ingredients {
+  /** The repositories as apt finds them on the mirror. */
+  readonly sources: readonly AptSource[];
+  /** The same repositories at their own addresses, for the finished system. */
+  readonly upstream: readonly AptSource[];
+  readonly resolution: Resolution;
+  readonly suites: readonly {
+    readonly name: string;
+    readonly suite: string;
+    /** ISO 8601. */
+    readonly date: string;
+    /** SHA-256 of the signed Release. */
+    readonly release: string;
+  }[];
+  /** Seconds since 1970. */
+  readonly sourceDateEpoch: number;
+}
+
+/**
+ * Mirrors the indices of a profile's repositories, resolves its packages and brings them into the mirror.
+ * @param options.scratch a directory for files that are needed during the build only
+ */
+export async function gatherIngredients(
+  site: Site,
+  profile: Profile,
+  options: { readonly offline: boolean; readonly scratch: string },
+  context: Context,
+): Promise<Ingredients> {
+  const mirrored: {
+    readonly repository: Repository;
+    readonly copy: MirroredRepository;
+    readonly keyring: string;
+  }[] = [];
+  for (const repository of profile.repositories) {
+    const copy = await syncIndices(site.mirror, repository, { offline: options.offline }, context);
+    mirrored.push({ repository, copy, keyring: await keyringFile(repository, options.scratch) });
+  }
+  const sources = mirrored.flatMap(({ repository, copy, keyring }) =>
+    aptSources(repository, profile.suite, fileUri(copy.root), keyring),
+  );
+  requireSuite(profile, sources);
+  // The suite itself comes first: debootstrap takes its base from it alone.
+  const ordered = sources.toSorted(
+    (a, b) => Number(b.suite === profile.suite) - Number(a.suite === profile.suite),
+  );
+
+  const resolution = await inStage(
+    context,
+    'resolve',
+    async () =>
+      await resolvePackages(
+        {
+          sources: ordered,
+          architecture: profile.architecture,
+          recommends: profile.recommends,
+          wanted: wantedPackages(profile),
+          ...(await bootstrapChoice(profile, ordered, options.scratch, context)),
+          directory: join(options.scratch, 'apt'),
+        },
+        context,
+      ),
+  );
+  await inStage(context, 'download', async () => {
+    const needed = [...resolution.all, ...resolution.bootstrap];
+    for (const { repository } of mirrored) {
+      const files = needed.filter((each) => each.repository === repository.name);
+      await fetchPool(site.mirror, repository, files, { offline: options.offline }, context);
+    }
+  });
+  const roots = new Map(mirrored.map(({ repository, copy }) => [repository.name, copy.root]));
+  const files = resolution.all.map(({ repository, path }) => join(roots.get(repository) ?? '', path));
+  return {
+    sources: ordered,
+    upstream: mirrored.flatMap(({ repository, keyring }) =>
+      aptSources(repository, profile.suite, repository.url[0] ?? '', keyring),
+    ),
+    resolution,
+    suites: mirrored.flatMap(({ copy }) =>
+      copy.suites.map(({ suite, date, releaseDigest }) => ({
+        name: copy.name,
+        suite,
+        date: date.toISOString(),
+        release: releaseDigest,
+      })),
+    ),
+    sourceDateEpoch: epochOverride() ?? (await newestPackageTime(files)),
+  };
+}
+
+/** debootstrap chooses its packages by itself, from the suite alone; mmdebstrap leaves that to apt. */
+async function bootstrapChoice(
+  { bootstrap, suite, architecture }: Profile,
+  [source]: readonly AptSource[],
+  scratch: string,
+  context: Context,
+): Promise<{ readonly bootstrapFromFirst?: readonly string[] }> {
+  if (bootstrap === 'mmdebstrap' || source === undefined) return {};
+  return { bootstrapFromFirst: await debootstrapPackages({ suite, architecture, scratch, source }, context) };
+}
+
+/** apt's own spelling, with one slash: it names files so in what it prints. */
+function fileUri(path: string): string {
+  return pathToFileURL(path).href.replace('file://', 'file:');
+}
+
+function aptSources(repository: Repository, release: string, uri: string, keyring: string): AptSource[] {
+  const { name, components } = repository;
+  return suitesFor(repository, release).map((suite) => ({
+    repository: name,
+    uri,
+    suite,
+    components,
+    keyring,
+  }));
+}
+
+/** apt wants keyrings as files: keys that stand in relive.yaml are written to one. */
+async function keyringFile({ name, signedBy }: Repository, scratch: string): Promise<string> {
+  if (!signedBy.startsWith('-----BEGIN')) return signedBy;
+  const file = join(scratch, `${name}.asc`);
+  await writeFile(file, signedBy);
+  return file;
+}
+
+function requireSuite(profile: Profile, sources: readonly AptSource[]): void {
+  if (sources.some(({ suite }) => suite === profile.suite)) return;
+  throw new ReliveError(
+    'configuration',
+    `no repository of the profile ${profile.name} has its suite, ${profile.suite}`,
+    {
+      hint: `add ${profile.suite} to the suites of a repository in relive.yaml, and the repository to the profile`,
+    },
+  );
+}
+
+/** SOURCE_DATE_EPOCH of the caller (reproducible-builds.org/specs/source-date-epoch), if it is a number. */
+function epochOverride(): number | undefined {
+  const value = process.env['SOURCE_DATE_EPOCH'];
+  if (value === undefined || value === '') return undefined;
+  if (/^\d{1,12}$/.test(value)) return Number(value);
+  throw new ReliveError('usage', `SOURCE_DATE_EPOCH is not a number of seconds: ${JSON.stringify(value)}`);
+}

@@ -1,0 +1,84 @@
+import { z } from 'zod';
+import { ReliveError } from '../core/error.ts';
+import { profilePattern, versionPattern } from './name.ts';
+
+const digest = z.string().regex(/^[0-9a-f]{64}$/);
+const size = z.int().nonnegative();
+const word = z.string().regex(/^[\x21-\x2e\x30-\x7e]+$/);
+
+const layerSchema = z.strictObject({
+  role: z.enum(['base', 'kernel']),
+  /** SHA-256 of the SquashFS file. */
+  digest,
+  size,
+  compression: z.string(),
+});
+
+/** manifest.json (docs/design.md, "Store"): what an image consists of. Its signature carries all the rest. */
+export const manifestSchema = z.strictObject({
+  schema: z.literal(1),
+  image: word,
+  kind: z.enum(['full']),
+  version: z.string().regex(versionPattern),
+  serial: z.int().positive(),
+  profile: z.strictObject({
+    name: z.string().regex(profilePattern),
+    version: z.int().positive(),
+    digest,
+    /** The commit of the site's git repository, with `-dirty` where files differed from it. */
+    commit: z.nullable(z.string()),
+  }),
+  suite: word,
+  architecture: word,
+  host: word,
+  /** The stack, bottom first. */
+  layers: z.array(layerSchema).min(1),
+  /** The digest of the whole tree that the stack shows. */
+  tree: digest,
+  kernel: z.strictObject({ version: word, digest, size }),
+  initrd: z.strictObject({ digest, size }),
+  boot: z.strictObject({ verify: z.enum(['signature', 'none']), parameters: z.array(z.string()) }),
+  /** What the repositories said of themselves when the packages were resolved. */
+  repositories: z.array(
+    z.strictObject({ name: word, suite: z.string(), date: z.iso.datetime(), release: digest }),
+  ),
+  packages: z.array(
+    z.strictObject({ name: word, version: word, architecture: word, repository: word, sha256: digest }),
+  ),
+  /** Changes when anything that goes into the image changes, apart from its version. */
+  inputs: digest,
+  sourceDateEpoch: z.int().nonnegative(),
+  relive: z.string(),
+});
+
+export type Manifest = z.infer<typeof manifestSchema>;
+export type ManifestLayer = Manifest['layers'][number];
+
+/** The text of a manifest: two spaces, one line an entry, so that it can be read and compared. */
+export function formatManifest(manifest: Manifest): string {
+  return `${JSON.stringify(manifest, undefined, 2)}\n`;
+}
+
+/**
+ * Reads a manifest, checking all of it.
+ * @throws ReliveError `corrupt`
+ */
+export function parseManifest(text: string, file: string): Manifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ReliveError('corrupt', `${file} is not JSON`, { cause: error });
+  }
+  const parsed = manifestSchema.safeParse(value);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map(({ path, message }) => `  ${path.join('.')}: ${message}`);
+    throw new ReliveError('corrupt', `${file} is not a manifest of this relive:\n${problems.join('\n')}`);
+  }
+  return parsed.data;
+}
+
+/** The name of a layer's file in the store, without the directory. */
+export function layerFile({ digest: value }: Pick<ManifestLayer, 'digest'>): string {
+  return `${value.slice(0, 16)}.squashfs`;
+}

@@ -1,0 +1,59 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Context } from '../core/event.ts';
+import { digestFile } from '../host/files.ts';
+import { type SecretKey, signDetached } from '../host/gpg.ts';
+import { layerFile, type ManifestLayer } from './manifest.ts';
+
+/** The files of an image directory that the lists of checksums name, beside the layers. */
+export const sealedFiles = ['manifest.json', 'boot.cfg', 'vmlinuz', 'initrd.img'] as const;
+/** The lists of checksums, each with its digest. */
+export const sumFiles = { SHA256SUMS: 'sha256', SHA512SUMS: 'sha512' } as const;
+export type SumFile = keyof typeof sumFiles;
+/** Every file of an image directory that has a signature beside it. */
+export const signedFiles: readonly string[] = [...sealedFiles, 'SHA256SUMS', 'SHA512SUMS'];
+
+/** A layer as an image directory sees it, in a store and on a medium alike. */
+export function layerFromImage(layer: Pick<ManifestLayer, 'digest'>): string {
+  return `../../../live/${layerFile(layer)}`;
+}
+
+/**
+ * Seals an image directory: writes SHA256SUMS and SHA512SUMS (as sha256sum(1) reads them) and signs each file that
+ * GRUB or a user reads. The layers are named where the image will see them.
+ * @param layers each layer with the place where its file is now
+ * @param sourceDateEpoch the time of the signatures, or the key's own if it is younger
+ */
+export async function sealImage(
+  directory: string,
+  layers: readonly { readonly layer: ManifestLayer; readonly file: string }[],
+  key: SecretKey & { readonly home: string },
+  sourceDateEpoch: number,
+  context: Context,
+): Promise<void> {
+  for (const [name, algorithm] of Object.entries(sumFiles)) {
+    const lines: string[] = [];
+    for (const file of sealedFiles) {
+      lines.push(`${(await digestFile(join(directory, file), algorithm, context.signal)).digest}  ${file}\n`);
+    }
+    for (const { layer, file } of layers) {
+      const digest =
+        algorithm === 'sha256' ? layer.digest : (await digestFile(file, algorithm, context.signal)).digest;
+      lines.push(`${digest}  ${layerFromImage(layer)}\n`);
+    }
+    await writeFile(join(directory, name), lines.join(''));
+  }
+  const files = signedFiles.map((name) => join(directory, name));
+  // gpg calls a signature that is older than its key invalid.
+  await signDetached(key.home, key.fingerprint, files, Math.max(sourceDateEpoch, key.created), context);
+}
+
+/** Reads a list of checksums: the digest of each file, by name. Lines that are none are left out. */
+export function parseSums(text: string): Map<string, string> {
+  const sums = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const [, digest, name] = /^([0-9a-f]+) [ *](.+)$/.exec(line) ?? [];
+    if (digest !== undefined && name !== undefined) sums.set(name, digest);
+  }
+  return sums;
+}

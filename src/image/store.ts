@@ -1,0 +1,181 @@
+import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { exists, syncDirectory, writeFileAtomic } from '../host/files.ts';
+import { type Lock, takeLock } from '../host/lock.ts';
+import { layerFile, type Manifest, type ManifestLayer, parseManifest } from './manifest.ts';
+import { type ImageName, imageName, parseImageName, profilePattern, versionPattern } from './name.ts';
+
+/** An image that is in a store. */
+export interface StoredImage extends ImageName {
+  readonly name: string;
+  readonly directory: string;
+}
+
+/** Paths in a store; the layout is docs/design.md, "Store". */
+export const storePaths = {
+  layers: (store: string): string => join(store, 'live'),
+  layer: (store: string, layer: Pick<ManifestLayer, 'digest'>): string =>
+    join(store, 'live', layerFile(layer)),
+  stack: (store: string, image: string): string => join(store, 'live', `${image}.module`),
+  images: (store: string): string => join(store, 'images'),
+  image: (store: string, { profile, version }: ImageName): string => join(store, 'images', profile, version),
+  isos: (store: string): string => join(store, 'isos'),
+  temporary: (store: string): string => join(store, '.tmp'),
+};
+
+async function directoryEntries(path: string): Promise<string[]> {
+  try {
+    return (await readdir(path)).toSorted();
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** All images of a store, by profile, newest first. */
+export async function listImages(store: string): Promise<StoredImage[]> {
+  const images: StoredImage[] = [];
+  for (const profile of await directoryEntries(storePaths.images(store))) {
+    if (!profilePattern.test(profile)) continue;
+    for (const version of (await directoryEntries(join(storePaths.images(store), profile))).toReversed()) {
+      if (!versionPattern.test(version)) continue;
+      const name = { profile, version };
+      images.push({ ...name, name: imageName(name), directory: storePaths.image(store, name) });
+    }
+  }
+  return images;
+}
+
+/** The newest image of a profile, or undefined. */
+export async function newestImage(store: string, profile: string): Promise<StoredImage | undefined> {
+  return (await listImages(store)).find((image) => image.profile === profile);
+}
+
+/**
+ * The image that a user names: PROFILE-VERSION, or a profile for its newest one.
+ * @throws ReliveError `not-found`, with the names there are
+ */
+export async function findImage(store: string, wanted: string): Promise<StoredImage> {
+  const images = await listImages(store);
+  const exact = parseImageName(wanted) === undefined ? undefined : images.find(({ name }) => name === wanted);
+  const found = exact ?? images.find(({ profile }) => profile === wanted);
+  if (found !== undefined) return found;
+  throw new ReliveError('not-found', `there is no image "${wanted}" in ${store}`, {
+    hint:
+      images.length === 0
+        ? 'the store is empty: relive build PROFILE makes an image'
+        : `there are: ${images.map(({ name }) => name).join(', ')}`,
+  });
+}
+
+/**
+ * The manifest of an image in the store, as it stands there: whether it is authentic is for `verifyImage` to say.
+ * @throws ReliveError `corrupt`
+ */
+export async function readManifest(image: StoredImage): Promise<Manifest> {
+  const file = join(image.directory, 'manifest.json');
+  try {
+    return parseManifest(await readFile(file, 'utf8'), file);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    throw new ReliveError('corrupt', `${file} is missing`, {
+      hint: `relive image verify ${image.name} shows the damage`,
+    });
+  }
+}
+
+/** The one writer's lock on a store. */
+export async function lockStore(store: string, context: Context): Promise<Lock> {
+  return await takeLock(join(store, '.lock'), `the store ${store}`, context);
+}
+
+/**
+ * An empty directory in the store, on its file system, for making an image in. What an earlier run left there is
+ * removed, and layers that belong to no image. The caller holds the lock.
+ */
+export async function stagingDirectory(store: string): Promise<string> {
+  const directory = storePaths.temporary(store);
+  await rm(directory, { recursive: true, force: true });
+  await removeOrphans(store);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  return directory;
+}
+
+/** Layers and stacks which a run that was cut off left behind: no image names them. */
+async function removeOrphans(store: string): Promise<void> {
+  const used = new Set<string>();
+  for (const image of await listImages(store)) {
+    used.add(`${image.name}.module`);
+    try {
+      for (const layer of (await readManifest(image)).layers) used.add(layerFile(layer));
+    } catch (error) {
+      if (!isReliveError(error, 'corrupt')) throw error;
+      // Whose layers these are cannot be told while a manifest is damaged: keep them all.
+      return;
+    }
+  }
+  for (const name of await directoryEntries(storePaths.layers(store))) {
+    if (!used.has(name)) await rm(join(storePaths.layers(store), name), { force: true });
+  }
+}
+
+/**
+ * Publishes an image: its layers and its stack first, then its directory by one rename. The caller holds the lock.
+ * @param staged the complete, sealed image directory, on the store's file system
+ * @param layers the packed layers of the manifest, each with its file on the store's file system
+ */
+export async function publishImage(
+  store: string,
+  name: ImageName,
+  staged: string,
+  layers: readonly { readonly layer: ManifestLayer; readonly file: string }[],
+): Promise<StoredImage> {
+  await mkdir(storePaths.layers(store), { recursive: true });
+  for (const { layer, file } of layers) await addLayer(store, layer, file);
+  const stack = layers.map(({ layer }) => `${layerFile(layer)}\n`).join('');
+  await writeFileAtomic(storePaths.stack(store, imageName(name)), stack);
+  await syncDirectory(storePaths.layers(store));
+  const directory = storePaths.image(store, name);
+  await mkdir(join(directory, '..'), { recursive: true });
+  await chmod(staged, 0o755);
+  await syncFiles(staged);
+  await rename(staged, directory);
+  await syncDirectory(join(directory, '..'));
+  return { ...name, name: imageName(name), directory };
+}
+
+async function addLayer(store: string, layer: ManifestLayer, file: string): Promise<void> {
+  const target = storePaths.layer(store, layer);
+  if (await exists(target)) {
+    // Named by a part of the digest: the same name with another content would be a collision.
+    if ((await stat(target)).size !== layer.size) {
+      throw new ReliveError('corrupt', `${target} is there already, with another size`, {
+        hint: 'relive image verify names the damaged image; remove the file when no image needs it',
+      });
+    }
+    await rm(file);
+    return;
+  }
+  await chmod(file, 0o644);
+  const handle = await open(file, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(file, target);
+}
+
+async function syncFiles(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const handle = await open(join(directory, name), 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+  await syncDirectory(directory);
+}

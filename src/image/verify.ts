@@ -1,0 +1,172 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isReliveError, messageOf, systemCode } from '../core/error.ts';
+import type { Context, Finding, FindingKind } from '../core/event.ts';
+import { digestFile, exists } from '../host/files.ts';
+import { verifyDetached } from '../host/gpgv.ts';
+import { bootConfiguration } from './boot-entry.ts';
+import { layerFile, type Manifest, parseManifest } from './manifest.ts';
+import { parseSums, sealedFiles, signedFiles, sumFiles } from './seal.ts';
+import { type StoredImage, storePaths } from './store.ts';
+
+/** What a file must be, by the signed manifest. */
+interface Expected {
+  readonly path: string;
+  readonly size: number;
+  readonly digest: string;
+}
+
+/**
+ * Checks an image from the signatures down to every layer, and reports each fault as a finding.
+ * @param keyring the public keys that are trusted: armoured text or the path of a keyring
+ * @returns the findings; none means that the image is what its signer made
+ */
+export async function verifyImage(
+  store: string,
+  image: StoredImage,
+  keyring: string,
+  context: Context,
+): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  const find = (kind: FindingKind, path: string, detail: string): void => {
+    const finding = { event: 'finding', kind, path, detail } as const;
+    findings.push(finding);
+    context.emit(finding);
+  };
+  const authentic = new Set<string>();
+  for (const name of signedFiles) {
+    if (await verifySignature(join(image.directory, name), keyring, find, context)) authentic.add(name);
+  }
+  await checkSums(image, find);
+
+  const manifestFile = join(image.directory, 'manifest.json');
+  // Nothing of a manifest is believed, not even for looking further, unless its signature is good.
+  if (!authentic.has('manifest.json')) return findings;
+  const text = await readFile(manifestFile, 'utf8');
+  let manifest: Manifest;
+  try {
+    manifest = parseManifest(text, manifestFile);
+  } catch (error) {
+    if (!isReliveError(error, 'corrupt')) throw error;
+    find('corrupt', manifestFile, messageOf(error));
+    return findings;
+  }
+  if (manifest.image !== image.name) {
+    find(
+      'inconsistent',
+      manifestFile,
+      `is the manifest of ${manifest.image}, but lies where ${image.name} belongs`,
+    );
+  }
+  await checkText(join(image.directory, 'boot.cfg'), bootConfiguration(manifest, text), find);
+  await checkText(storePaths.stack(store, image.name), stackText(manifest), find);
+
+  const files: Expected[] = [
+    { path: join(image.directory, 'vmlinuz'), ...manifest.kernel },
+    { path: join(image.directory, 'initrd.img'), ...manifest.initrd },
+    ...manifest.layers.map((layer) => ({
+      path: storePaths.layer(store, layer),
+      size: layer.size,
+      digest: layer.digest,
+    })),
+  ];
+  const total = files.reduce((sum, { size }) => sum + size, 0);
+  let done = 0;
+  for (const file of files) {
+    await checkFile(file, find, context);
+    done += file.size;
+    context.emit({
+      event: 'progress',
+      stage: verifyStage(image),
+      done,
+      total,
+      unit: 'bytes',
+      item: file.path,
+    });
+  }
+  await checkStrangers(image, find);
+  return findings;
+}
+
+/** What the reports call the verification of an image. */
+export function verifyStage({ name }: StoredImage): string {
+  return `verify ${name}`;
+}
+
+type Find = (kind: FindingKind, path: string, detail: string) => void;
+
+function stackText(manifest: Manifest): string {
+  return manifest.layers.map((layer) => `${layerFile(layer)}\n`).join('');
+}
+
+async function verifySignature(
+  path: string,
+  keyring: string,
+  find: Find,
+  context: Context,
+): Promise<boolean> {
+  if (!(await exists(path))) {
+    find('missing', path, 'the file is not there');
+    return false;
+  }
+  if (!(await exists(`${path}.sig`))) {
+    find('unsigned', path, `its signature ${path}.sig is not there`);
+    return false;
+  }
+  try {
+    await verifyDetached(path, `${path}.sig`, keyring, context);
+    return true;
+  } catch (error) {
+    if (!isReliveError(error, 'not-authentic')) throw error;
+    find('corrupt', path, messageOf(error));
+    return false;
+  }
+}
+
+async function checkText(path: string, expected: string, find: Find): Promise<void> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (text === undefined) find('missing', path, 'the file is not there');
+  else if (text !== expected) find('inconsistent', path, 'is not what follows from the signed manifest');
+}
+
+async function checkFile({ path, size, digest }: Expected, find: Find, context: Context): Promise<void> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (found === undefined) return find('missing', path, 'the file is not there');
+  if (found.size < size) return find('truncated', path, `has ${found.size} bytes of ${size}`);
+  if (found.size > size) return find('corrupt', path, `has ${found.size} bytes instead of ${size}`);
+  const actual = await digestFile(path, 'sha256', context.signal);
+  if (actual.digest !== digest) find('corrupt', path, `its SHA-256 is ${actual.digest}, not ${digest}`);
+}
+
+/** Lists of checksums must say the same of each file as the others. */
+async function checkSums(image: StoredImage, find: Find): Promise<void> {
+  for (const [name, algorithm] of Object.entries(sumFiles)) {
+    const path = join(image.directory, name);
+    if (!(await exists(path))) continue;
+    const sums = parseSums(await readFile(path, 'utf8'));
+    for (const file of sealedFiles) {
+      const stated = sums.get(file);
+      if (stated === undefined) {
+        find('inconsistent', path, `does not name ${file}`);
+        continue;
+      }
+      if (!(await exists(join(image.directory, file)))) continue;
+      const { digest } = await digestFile(join(image.directory, file), algorithm);
+      if (digest !== stated) find('inconsistent', path, `names another digest for ${file} than the file has`);
+    }
+  }
+}
+
+/** Files that no image has do not belong beside signed ones. */
+async function checkStrangers(image: StoredImage, find: Find): Promise<void> {
+  const known = new Set(signedFiles.flatMap((name) => [name, `${name}.sig`]));
+  for (const name of await readdir(image.directory)) {
+    if (!known.has(name)) find('unreferenced', join(image.directory, name), 'does not belong to the image');
+  }
+}

@@ -1,0 +1,43 @@
+import type { Profile } from '../site/profile.ts';
+import type { WantedPackage } from './resolve.ts';
+
+/** What every live system needs to boot: an init, the means to make an initramfs, and live-boot in it. */
+const live = [
+  'live-boot',
+  'live-boot-initramfs-tools',
+  'initramfs-tools',
+  'systemd-sysv',
+  'udev',
+  'kmod',
+  'zstd',
+];
+
+/** The kernel for each kind of host, and what belongs to it. */
+const kernel: Readonly<
+  Record<Profile['host'], Readonly<Record<Profile['architecture'], readonly string[]>>>
+> = {
+  'virtual-machine': { amd64: ['linux-image-cloud-amd64'] },
+};
+
+function base(name: string, why: string): WantedPackage {
+  return { name, from: `relive's base packages (${why})` };
+}
+
+/** The packages that a profile's system consists of beside the essential ones, each with who wants it. */
+export function wantedPackages(profile: Profile): WantedPackage[] {
+  const wanted = [
+    ...live.map((name) => base(name, 'live system')),
+    ...kernel[profile.host][profile.architecture].map((name) => base(name, profile.host)),
+    ...profile.packages.map(({ name, at }) => ({ name, from: `${at.file}:${at.line}:${at.column}` })),
+  ];
+  if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
+  if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));
+  return [...new Map(wanted.map((each) => [each.name, each])).values()].toSorted((a, b) =>
+    a.name < b.name ? -1 : 1,
+  );
+}
+
+/** Whether a locale must be generated; libc brings these two. */
+export function needsLocales(locale: string): boolean {
+  return !['C', 'C.UTF-8', 'POSIX'].includes(locale);
+}

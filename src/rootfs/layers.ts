@@ -1,0 +1,173 @@
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ReliveError, systemCode } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { exists, sha256 } from '../host/files.ts';
+import { removeAccessLists } from './acl.ts';
+import { type Chroot, enterChroot } from './chroot.ts';
+import { scrub } from './scrub.ts';
+import { mountStack, unmount } from './stack.ts';
+
+/** Changed when a stage does its work otherwise than before, so that no layer of an older relive is taken for it. */
+const generation = 1;
+/** A layer that no build has used for so long is removed from the cache. */
+const keepDays = 7;
+
+/** What a finished stage left: one layer, a plain directory in the cache. */
+export interface Layer {
+  readonly stage: string;
+  /** The hash of all that went into it and into the layers below. */
+  readonly key: string;
+  readonly directory: string;
+  /** Files which the stage made beside the tree: kernel and initrd. */
+  readonly output: string;
+}
+
+/** One step of a build. */
+export interface Stage {
+  readonly name: string;
+  /** All that decides what the stage makes; plain data, hashed as JSON. */
+  readonly inputs: unknown;
+  /** Does the work: in `place.root` is the system so far, changes there become the layer. */
+  readonly work: (place: StagePlace, context: Context) => Promise<void>;
+}
+
+export interface StagePlace {
+  readonly root: string;
+  /** For files beside the tree. */
+  readonly output: string;
+  /** Runs programs in the system; made ready on first use. */
+  readonly chroot: () => Promise<Chroot>;
+}
+
+/** JSON with sorted keys, so that equal values give equal text. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) =>
+    typeof item === 'object' && item !== null && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
+  );
+}
+
+/**
+ * Runs the stages in order, each on top of those before, or takes their layers from `cache` where the same inputs went
+ * in. A layer appears there by one rename when its stage is done: a build that was cut off goes on from the last one.
+ * The caller holds the lock of the cache and is inside the private namespaces.
+ * @returns the layers, bottom first
+ */
+export async function runStages(cache: string, stages: readonly Stage[], context: Context): Promise<Layer[]> {
+  const home = join(cache, 'stages');
+  await mkdir(home, { recursive: true, mode: 0o700 });
+  await removeLeftovers(home);
+  const layers: Layer[] = [];
+  let below = '';
+  for (const stage of stages) {
+    const key = sha256(canonicalJson({ generation, stage: stage.name, inputs: stage.inputs, below })).slice(
+      0,
+      32,
+    );
+    const place = join(home, `${stage.name}-${key}`);
+    const layer = { stage: stage.name, key, directory: join(place, 'tree'), output: join(place, 'output') };
+    if (await exists(place)) {
+      const now = new Date();
+      await utimes(place, now, now);
+      context.emit({ event: 'stage', stage: stage.name, state: 'cached' });
+    } else {
+      const started = performance.now();
+      context.emit({ event: 'stage', stage: stage.name, state: 'start' });
+      await runStage(stage, layers, place, context);
+      const seconds = (performance.now() - started) / 1000;
+      context.emit({ event: 'stage', stage: stage.name, state: 'done', seconds });
+    }
+    layers.push(layer);
+    below = key;
+  }
+  return layers;
+}
+
+async function runStage(
+  stage: Stage,
+  below: readonly Layer[],
+  place: string,
+  context: Context,
+): Promise<void> {
+  const temporary = `${place}.tmp`;
+  const tree = join(temporary, 'tree');
+  const output = join(temporary, 'output');
+  const merged = join(temporary, 'merged');
+  await mkdir(temporary, { mode: 0o700 });
+  await mkdir(tree, { mode: 0o755 });
+  await mkdir(output);
+  const stacked = below.length > 0;
+  if (stacked) {
+    const lower = below.map(({ directory }) => directory);
+    await mountStack({ lower, upper: { directory: tree, work: join(temporary, 'work') } }, merged, context);
+  }
+  const root = stacked ? merged : tree;
+  let chroot: Promise<Chroot> | undefined;
+  try {
+    const enter = async (): Promise<Chroot> => {
+      chroot ??= enterChroot(root, context);
+      return await chroot;
+    };
+    await stage.work({ root, output, chroot: enter }, context);
+    await (await chroot)?.leave();
+    await scrub(root);
+  } finally {
+    if (stacked) await unmount(merged, context);
+    else if (chroot !== undefined) await leaveMounts(root, context);
+  }
+  await removeAccessLists(tree, context);
+  for (const name of ['merged', 'work']) await rm(join(temporary, name), { recursive: true, force: true });
+  await writeFile(
+    join(temporary, 'stage.json'),
+    `${JSON.stringify({ stage: stage.name, inputs: stage.inputs })}\n`,
+  );
+  await rename(temporary, place);
+}
+
+/** Takes down what `enterChroot` mounted below a root that is no mount itself. */
+async function leaveMounts(root: string, context: Context): Promise<void> {
+  const mounted = (await readFile('/proc/self/mounts', 'utf8'))
+    .split('\n')
+    .map((line) =>
+      (line.split(' ')[1] ?? '').replaceAll(/\\(\d{3})/g, (_, octal: string) =>
+        String.fromCharCode(Number.parseInt(octal, 8)),
+      ),
+    )
+    .filter((target) => target.startsWith(`${root}/`) && !target.slice(root.length + 1).includes('/'));
+  for (const target of mounted.toReversed()) await unmount(target, context);
+}
+
+/** What a build that was cut off left: the lock says that nobody works on it any more. */
+async function removeLeftovers(home: string): Promise<void> {
+  for (const name of await readdir(home)) {
+    if (name.endsWith('.tmp')) await removeTree(join(home, name));
+  }
+}
+
+async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    if (systemCode(error) !== 'EBUSY') throw error;
+    throw new ReliveError(
+      'host-unable',
+      `${path} is left from an earlier build and something is mounted in it`,
+      {
+        hint: `umount --recursive ${path}/merged`,
+        cause: error,
+      },
+    );
+  }
+}
+
+/** Removes layers which no build used for a week. The caller holds the lock of the cache. */
+export async function pruneLayers(cache: string): Promise<void> {
+  const home = join(cache, 'stages');
+  const oldest = Date.now() - keepDays * 24 * 3600 * 1000;
+  for (const name of await readdir(home)) {
+    const place = join(home, name);
+    if ((await stat(place)).mtimeMs < oldest) await removeTree(place);
+  }
+}

@@ -1,0 +1,184 @@
+import { join } from 'node:path';
+import { ReliveError } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { run } from '../host/process.ts';
+import { type AptRoot, type AptSource, aptSettings, makeAptRoot } from './apt.ts';
+
+/** A package which the solver chose, as the signed index of its repository describes it. */
+export interface ResolvedPackage {
+  readonly name: string;
+  readonly version: string;
+  readonly architecture: string;
+  readonly repository: string;
+  /** Relative to the repository's root: `pool/main/...`. */
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly sha256: string;
+}
+
+/** A package that a profile asks for, and where it does. */
+export interface WantedPackage {
+  readonly name: string;
+  /** `profiles/kiosk.yaml:7:5`, or what else names it for the user. */
+  readonly from: string;
+}
+
+export interface Resolution {
+  /** What the bootstrap installs: the essential packages and apt. Sorted by name. */
+  readonly bootstrap: readonly ResolvedPackage[];
+  /** All packages of the system, those of the bootstrap included. Sorted by name. */
+  readonly all: readonly ResolvedPackage[];
+}
+
+export interface ResolveOptions {
+  readonly sources: readonly AptSource[];
+  readonly architecture: string;
+  readonly recommends: boolean;
+  readonly wanted: readonly WantedPackage[];
+  /**
+   * The packages by name which the bootstrap installs from the first source alone, where it is debootstrap that
+   * chooses them; without it, the essential packages and apt from all sources.
+   */
+  readonly bootstrapFromFirst?: readonly string[];
+  /** An empty directory for apt's state. */
+  readonly directory: string;
+}
+
+/** What apt would install into an empty system. */
+type Solve = (names: readonly string[]) => Promise<ResolvedPackage[]>;
+
+/** The essential packages are named by a search pattern (apt-patterns(7)), as mmdebstrap does. */
+const essential = ['?essential', 'apt'];
+
+/**
+ * Asks apt's own solver which packages a system with `wanted` consists of, from an empty system.
+ * @throws ReliveError `unknown-package` or `unsolvable`, naming the profile's lines
+ */
+export async function resolvePackages(options: ResolveOptions, context: Context): Promise<Resolution> {
+  const { sources, directory, bootstrapFromFirst, wanted } = options;
+  const root = await updatedRoot(join(directory, 'all'), sources, options, context);
+  await refuseUnknown(root, options, context);
+  const solve = solver(root, options, context);
+  const names = wanted.map(({ name }) => name);
+  if (bootstrapFromFirst === undefined) {
+    return { bootstrap: await solve(essential), all: await solve([...essential, ...names]) };
+  }
+  const first = await updatedRoot(join(directory, 'first'), sources.slice(0, 1), options, context);
+  return {
+    bootstrap: await solver(first, options, context)(bootstrapFromFirst),
+    all: await solve([...essential, ...bootstrapFromFirst, ...names]),
+  };
+}
+
+async function updatedRoot(
+  directory: string,
+  sources: readonly AptSource[],
+  { architecture, recommends }: ResolveOptions,
+  context: Context,
+): Promise<AptRoot> {
+  const root = await makeAptRoot(directory, sources, aptSettings(architecture, recommends));
+  const options = { ...aptOptions(root, context), as: 'apt-get update' };
+  await run('apt-get', ['update', '--error-on=any', '-qq'], options);
+  return root;
+}
+
+function solver(root: AptRoot, { sources, wanted }: ResolveOptions, context: Context): Solve {
+  return async (names) => {
+    const { stdout } = await run(
+      'apt-get',
+      ['install', '--print-uris', '-qq', '-o', 'Acquire::ForceHash=SHA256', ...names],
+      aptOptions(root, context),
+    ).catch((error: unknown) => {
+      throw explainUnsolvable(error, wanted);
+    });
+    return stdout
+      .split('\n')
+      .filter((line) => line.startsWith("'"))
+      .map((line) => parseUri(line, sources))
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  };
+}
+
+function aptOptions(root: AptRoot, { signal }: Context) {
+  return { signal, env: { APT_CONFIG: root.config }, cwd: root.directory };
+}
+
+/** Names every wanted package that no repository has, with the nearest name they do have. */
+async function refuseUnknown(
+  root: AptRoot,
+  { wanted, sources }: ResolveOptions,
+  context: Context,
+): Promise<void> {
+  const { stdout } = await run('apt-cache', ['pkgnames', '--all-names'], aptOptions(root, context));
+  const known = new Set(stdout.split('\n'));
+  const unknown = wanted.filter(({ name }) => !known.has(name));
+  if (unknown.length === 0) return;
+  const lines = unknown.map(({ name, from }) => {
+    const near = [...known]
+      .filter((other) => nearEnough(name, other))
+      .toSorted()
+      .slice(0, 3);
+    return `${from}: no package "${name}"${near.length === 0 ? '' : `; did you mean ${near.join(', ')}?`}`;
+  });
+  const where = sources.map(
+    ({ repository, suite, components }) => `${repository} (${suite} ${components.join(' ')})`,
+  );
+  throw new ReliveError('unknown-package', lines.join('\n'), {
+    hint: `searched in ${[...new Set(where)].join(', ')}`,
+  });
+}
+
+/** One edit apart, or one is the beginning of the other: enough for a misspelt package name. */
+function nearEnough(name: string, other: string): boolean {
+  if (Math.abs(name.length - other.length) > 1 || other === '') return false;
+  let from = 0;
+  while (from < name.length && name[from] === other[from]) from += 1;
+  let to = 0;
+  while (to < Math.min(name.length, other.length) - from && name.at(-1 - to) === other.at(-1 - to)) to += 1;
+  return name.length - from - to <= 1 && other.length - from - to <= 1;
+}
+
+function explainUnsolvable(error: unknown, wanted: readonly WantedPackage[]): unknown {
+  if (!(error instanceof ReliveError) || error.code !== 'tool-failed') return error;
+  const named = wanted.filter(({ name }) => error.message.split(/[\s:]+/).includes(name));
+  return new ReliveError(
+    'unsolvable',
+    ['apt finds no set of packages that goes together:', ...error.message.split('\n').slice(1)].join('\n'),
+    {
+      hint:
+        named.length === 0
+          ? undefined
+          : `it names packages wanted at ${named.map(({ name, from }) => `${from} (${name})`).join(', ')}`,
+      cause: error,
+    },
+  );
+}
+
+/**
+ * Reads a line of `apt-get --print-uris`: `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE SHA256:HEX`. The file name is
+ * apt's own (epochs as `%3a`), not the archive's.
+ */
+export function parseUri(line: string, sources: readonly AptSource[]): ResolvedPackage {
+  const match = /^'([^']+)' ([^_ ]+)_([^_ ]+)_([^_. ]+)\.deb (\d+) SHA256:([0-9a-f]{64})$/.exec(line);
+  const [, uri, name, version, architecture, size, sha256] = match ?? [];
+  const source = sources.find((each) => uri?.startsWith(`${each.uri}/`) === true);
+  if (!uri || !name || !version || !architecture || !size || !sha256 || source === undefined) {
+    throw new ReliveError(
+      'not-authentic',
+      `apt offers a package without SHA-256 or from elsewhere: ${line}`,
+      {
+        hint: 'relive takes packages only from signed indices that state their SHA-256',
+      },
+    );
+  }
+  return {
+    name,
+    version: decodeURIComponent(version),
+    architecture,
+    repository: source.repository,
+    path: decodeURIComponent(uri.slice(source.uri.length + 1)),
+    size: Number(size),
+    sha256,
+  };
+}

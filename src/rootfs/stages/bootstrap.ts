@@ -1,0 +1,124 @@
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Context } from '../../core/event.ts';
+import { run } from '../../host/process.ts';
+import { type AptSource, aptSettings } from '../apt.ts';
+import type { Stage } from '../layers.ts';
+import type { ResolvedPackage } from '../resolve.ts';
+import { packageInputs } from './packages.ts';
+
+export interface BootstrapOptions {
+  readonly tool: 'mmdebstrap' | 'debootstrap';
+  readonly suite: string;
+  readonly architecture: string;
+  /** On the mirror, by `file:`; the first one is the suite itself. */
+  readonly sources: readonly AptSource[];
+  readonly packages: readonly ResolvedPackage[];
+  readonly sourceDateEpoch: number;
+  /** A directory for files that are needed only meanwhile. */
+  readonly scratch: string;
+}
+
+/** The essential packages and apt, by mmdebstrap or debootstrap, from signed repositories only. */
+export function bootstrapStage(options: BootstrapOptions): Stage {
+  const { tool, suite, architecture, packages, sourceDateEpoch } = options;
+  return {
+    name: 'bootstrap',
+    inputs: { tool, suite, architecture, packages: packageInputs(packages), sourceDateEpoch },
+    work: async ({ root }, context) => {
+      if (tool === 'mmdebstrap') await mmdebstrap(options, root, context);
+      else await debootstrap(options, root, context);
+      await removeHostTraces(root);
+    },
+  };
+}
+
+async function mmdebstrap(options: BootstrapOptions, root: string, context: Context): Promise<void> {
+  const config = join(options.scratch, 'mmdebstrap.conf');
+  await writeFile(config, `${aptSettings(options.architecture, false).join('\n')}\n`);
+  await run(
+    'mmdebstrap',
+    [
+      ...[
+        '--mode=root',
+        '--variant=apt',
+        '--format=directory',
+        '--verbose',
+        `--architectures=${options.architecture}`,
+      ],
+      `--aptopt=${config}`,
+      '--dpkgopt=force-unsafe-io',
+      '--skip=cleanup/reproducible',
+      options.suite,
+      root,
+      // copy: instead of file: has apt check and copy the packages, which the inner dpkg could not see otherwise.
+      ...options.sources.map(
+        ({ uri, suite, components, keyring }) =>
+          `deb [signed-by=${keyring}] ${uri.replace(/^file:/, 'copy:').replaceAll(' ', '%20')} ${suite} ${components.join(' ')}`,
+      ),
+    ],
+    { ...context, ...toolEnvironment(options), onLine: notes(context) },
+  );
+}
+
+/**
+ * The names of the packages which debootstrap's own resolver takes: the required ones, apt, and what these depend on.
+ * It knows one suite and one version of each.
+ */
+export async function debootstrapPackages(
+  options: Pick<BootstrapOptions, 'suite' | 'architecture' | 'scratch'> & { readonly source: AptSource },
+  context: Context,
+): Promise<string[]> {
+  const { suite, scratch, source } = options;
+  const { stdout } = await run(
+    'debootstrap',
+    [...debootstrapArguments(options, source), '--print-debs', suite, join(scratch, 'debs'), source.uri],
+    { ...context, env: { TMPDIR: scratch } },
+  );
+  return stdout
+    .split('\n')
+    .filter((line) => !/^[A-Z]: /.test(line))
+    .flatMap((line) => line.split(' '))
+    .filter((name) => name !== '');
+}
+
+function debootstrapArguments(
+  { architecture }: Pick<BootstrapOptions, 'architecture'>,
+  { keyring, components }: AptSource,
+): string[] {
+  return [
+    ...['--variant=minbase', `--arch=${architecture}`, `--keyring=${keyring}`, '--force-check-gpg'],
+    ...['--merged-usr', `--components=${components.join(',')}`],
+  ];
+}
+
+async function debootstrap(options: BootstrapOptions, root: string, context: Context): Promise<void> {
+  const [main] = options.sources;
+  if (main === undefined) throw new TypeError('a bootstrap without a repository');
+  await run('debootstrap', [...debootstrapArguments(options, main), options.suite, root, main.uri], {
+    ...context,
+    ...toolEnvironment(options),
+    onLine: notes(context),
+  });
+}
+
+function toolEnvironment({ sourceDateEpoch, scratch }: BootstrapOptions) {
+  return { env: { SOURCE_DATE_EPOCH: String(sourceDateEpoch), TMPDIR: scratch } };
+}
+
+function notes({ emit }: Context) {
+  return (line: string): void => emit({ event: 'note', source: 'bootstrap', message: line });
+}
+
+/** Both tools copy resolv.conf and the host name from the build host, and leave device nodes and their sources. */
+async function removeHostTraces(root: string): Promise<void> {
+  for (const path of ['etc/resolv.conf', 'etc/hostname', 'etc/apt/sources.list', 'etc/fstab']) {
+    await rm(join(root, path), { force: true });
+  }
+  for (const directory of ['dev', 'run', 'tmp', 'etc/apt/sources.list.d', 'debootstrap']) {
+    for (const name of await readdir(join(root, directory)).catch(() => [])) {
+      await rm(join(root, directory, name), { recursive: true, force: true });
+    }
+  }
+  await rm(join(root, 'debootstrap'), { recursive: true, force: true });
+}

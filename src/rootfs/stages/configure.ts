@@ -1,0 +1,152 @@
+import { copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { ReliveError } from '../../core/error.ts';
+import { exists, sha256 } from '../../host/files.ts';
+import type { Profile } from '../../site/profile.ts';
+import type { AptSource } from '../apt.ts';
+import { needsLocales } from '../base.ts';
+import type { Chroot } from '../chroot.ts';
+import type { Stage } from '../layers.ts';
+
+export interface ConfigureOptions {
+  readonly profile: Profile;
+  /** With upstream's addresses, for the finished system. */
+  readonly sources: readonly AptSource[];
+  readonly sourceDateEpoch: number;
+}
+
+/** Host name, locale, time zone, users, services and APT sources of the system. */
+export async function configureStage({
+  profile,
+  sources,
+  sourceDateEpoch,
+}: ConfigureOptions): Promise<Stage> {
+  const { hostname, locale, timezone, users, services } = profile;
+  const keyrings = await Promise.all(sources.map(async ({ keyring }) => sha256(await readFile(keyring))));
+  return {
+    name: 'configure',
+    inputs: { hostname, locale, timezone, users, services, sources, keyrings, sourceDateEpoch },
+    work: async ({ root, chroot: enter }) => {
+      const chroot = await enter();
+      const environment = { SOURCE_DATE_EPOCH: String(sourceDateEpoch) };
+      await writeFile(join(root, 'etc/hostname'), `${hostname}\n`);
+      await writeFile(join(root, 'etc/hosts'), hostsFile(hostname));
+      await writeFile(
+        join(root, 'etc/fstab'),
+        '# a live system: the root is the image, data are linked in by relive\n',
+      );
+      await writeSources(root, sources);
+      await setLocale(chroot, locale);
+      await rm(join(root, 'etc/localtime'), { force: true });
+      await symlink(`/usr/share/zoneinfo/${timezone}`, join(root, 'etc/localtime'));
+      await writeFile(join(root, 'etc/timezone'), `${timezone}\n`);
+      for (const user of users) await addUser(chroot, user, environment);
+      await setServices(chroot, services);
+    },
+  };
+}
+
+function hostsFile(hostname: string): string {
+  return [
+    '127.0.0.1\tlocalhost',
+    `127.0.1.1\t${hostname}`,
+    '::1\tlocalhost ip6-localhost ip6-loopback',
+    'ff02::1\tip6-allnodes',
+    'ff02::2\tip6-allrouters',
+    '',
+  ].join('\n');
+}
+
+/** deb822-style sources (sources.list(5)) of the repositories, with their keyrings copied into the system. */
+async function writeSources(root: string, sources: readonly AptSource[]): Promise<void> {
+  await mkdir(join(root, 'etc/apt/keyrings'), { recursive: true });
+  const stanzas: string[] = [];
+  for (const { repository, uri, suite, components, keyring } of sources) {
+    const ending = keyring.endsWith('.asc') ? 'asc' : 'gpg';
+    const own = `/etc/apt/keyrings/relive-${basename(repository)}.${ending}`;
+    await copyFile(keyring, join(root, own));
+    stanzas.push(
+      `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: ${components.join(' ')}\nSigned-By: ${own}\n`,
+    );
+  }
+  await writeFile(join(root, 'etc/apt/sources.list.d/relive.sources'), stanzas.join('\n'));
+}
+
+async function setLocale(chroot: Chroot, locale: string): Promise<void> {
+  await writeFile(join(chroot.root, 'etc/default/locale'), `LANG=${locale}\n`);
+  if (!needsLocales(locale)) return;
+  const encoding = locale.split('.')[1] ?? 'ISO-8859-1';
+  await writeFile(join(chroot.root, 'etc/locale.gen'), `${locale} ${encoding.split('@')[0] ?? encoding}\n`);
+  await chroot.run('locale-gen', [], { onLine: () => undefined });
+}
+
+async function addUser(
+  chroot: Chroot,
+  { name, uid, password, sshKeys, groups, shell, comment }: Profile['users'][number],
+  env: Readonly<Record<string, string>>,
+): Promise<void> {
+  const options = [
+    ...(comment === undefined ? [] : ['--comment', comment]),
+    ...(shell === undefined ? [] : ['--shell', shell]),
+  ];
+  if (name !== 'root') {
+    const number = uid === undefined ? [] : ['--uid', String(uid)];
+    const defaultShell = shell === undefined ? ['--shell', '/bin/bash'] : [];
+    await chroot.run(
+      'useradd',
+      ['--create-home', '--user-group', ...number, ...defaultShell, ...options, name],
+      { env },
+    );
+  } else if (options.length > 0) await chroot.run('usermod', [...options, name], { env });
+  if (groups !== undefined && groups.length > 0) {
+    await chroot.run('usermod', ['--append', '--groups', groups.join(','), name], { env });
+  }
+  // By standard input: an argument would stand in the process list.
+  if (password !== undefined)
+    await chroot.run('chpasswd', ['--encrypted'], { env, input: `${name}:${password}\n` });
+  if (sshKeys !== undefined && sshKeys.length > 0) {
+    const home = name === 'root' ? '/root' : `/home/${name}`;
+    await chroot.run('install', ['-d', '-m', '700', '-o', name, '-g', name, `${home}/.ssh`]);
+    await chroot.run(
+      'install',
+      ['-m', '600', '-o', name, '-g', name, '/dev/stdin', `${home}/.ssh/authorized_keys`],
+      {
+        input: `${sshKeys.join('\n')}\n`,
+      },
+    );
+  }
+}
+
+async function setServices(chroot: Chroot, { enable, disable, mask }: Profile['services']): Promise<void> {
+  for (const [verb, units] of [
+    ['enable', enable],
+    ['disable', disable],
+    ['mask', mask],
+  ] as const) {
+    for (const unit of units) {
+      const name = /\.[a-z]+$/.test(unit) ? unit : `${unit}.service`;
+      if (verb !== 'mask' && !(await hasUnit(chroot.root, name))) {
+        throw new ReliveError(
+          'configuration',
+          `services: ${verb}: no package or overlay of the profile brings ${name}`,
+          {
+            hint: 'add the package to "packages", or correct the name',
+          },
+        );
+      }
+      await chroot.run('systemctl', [verb, name], { onLine: () => undefined });
+    }
+  }
+}
+
+async function hasUnit(root: string, unit: string): Promise<boolean> {
+  // An instance comes from its template: getty@tty1.service from getty@.service.
+  const names = [unit, unit.replace(/@[^.]*\./, '@.')];
+  for (const directory of ['etc/systemd/system', 'usr/lib/systemd/system', 'etc/init.d']) {
+    for (const name of names) {
+      const file = directory === 'etc/init.d' ? name.replace(/\.service$/, '') : name;
+      if (await exists(join(root, directory, file))) return true;
+    }
+  }
+  return false;
+}

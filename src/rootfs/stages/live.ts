@@ -1,0 +1,83 @@
+import { chmod, copyFile, lutimes, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ReliveError } from '../../core/error.ts';
+import { exists, sha256 } from '../../host/files.ts';
+import type { Stage } from '../layers.ts';
+
+/** The files which go into every image as they are. */
+const runtime = fileURLToPath(new URL('../../../runtime', import.meta.url));
+
+/** Source below runtime/, place in the system, mode. */
+const files = [
+  ['health/relive-health', 'usr/lib/relive/health', 0o755],
+  ['health/relive-health.service', 'usr/lib/systemd/system/relive-health.service', 0o644],
+  ['ssh/relive-ssh-host-keys.service', 'usr/lib/systemd/system/relive-ssh-host-keys.service', 0o644],
+] as const;
+
+/** The names of the files that the live stage leaves beside the tree. */
+export const kernelName = 'vmlinuz';
+export const initrdName = 'initrd.img';
+
+export interface LiveOptions {
+  readonly sourceDateEpoch: number;
+}
+
+/** relive's own units, and the initramfs, made once. Leaves kernel and initrd beside the tree. */
+export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage> {
+  const digests = await Promise.all(
+    files.map(async ([source]) => sha256(await readFile(join(runtime, source)))),
+  );
+  return {
+    name: 'live',
+    inputs: {
+      files: files.map(([, target, mode], index) => [target, mode, digests[index]]),
+      sourceDateEpoch,
+    },
+    work: async ({ root, output, chroot: enter }, context) => {
+      const chroot = await enter();
+      for (const [source, target, mode] of files) {
+        await mkdir(join(root, target, '..'), { recursive: true });
+        await copyFile(join(runtime, source), join(root, target));
+        await chmod(join(root, target), mode);
+        await lutimes(join(root, target), sourceDateEpoch, sourceDateEpoch);
+      }
+      await chroot.run('systemctl', ['enable', 'relive-health.service'], { onLine: () => undefined });
+      if (await exists(join(root, 'usr/sbin/sshd'))) {
+        await chroot.run('systemctl', ['enable', 'relive-ssh-host-keys.service'], {
+          onLine: () => undefined,
+        });
+      }
+      const version = await kernelVersion(root);
+      await writeFile(
+        join(root, 'etc/initramfs-tools/conf.d/relive.conf'),
+        'COMPRESS=zstd\nCOMPRESSLEVEL=9\n',
+      );
+      await chroot.run('update-initramfs', ['-c', '-k', version], {
+        env: { SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
+        onLine: (line) => context.emit({ event: 'note', source: 'live', message: line }),
+      });
+      // The initrd is kept beside the layers, for GRUB; in the layer it would be a second time.
+      await copyFile(join(root, `boot/initrd.img-${version}`), join(output, initrdName));
+      await rm(join(root, `boot/initrd.img-${version}`));
+      await copyFile(join(root, `boot/vmlinuz-${version}`), join(output, kernelName));
+      await writeFile(join(output, 'kernel-version'), version);
+    },
+  };
+}
+
+/** The version of the one kernel in the system. */
+async function kernelVersion(root: string): Promise<string> {
+  const versions = (await readdir(join(root, 'boot')))
+    .filter((name) => name.startsWith('vmlinuz-'))
+    .map((name) => name.slice('vmlinuz-'.length));
+  const [version, ...others] = versions;
+  if (version !== undefined && others.length === 0) return version;
+  throw new ReliveError(
+    'configuration',
+    version === undefined
+      ? 'the system has no kernel in /boot'
+      : `the system has several kernels: ${versions.join(', ')}`,
+    { hint: 'an image boots one kernel: its package is chosen by "host" in the profile' },
+  );
+}

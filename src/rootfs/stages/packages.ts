@@ -1,0 +1,150 @@
+import { chmod, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ReliveError } from '../../core/error.ts';
+import type { Context } from '../../core/event.ts';
+import { type AptSource, aptSettings, sourcesList } from '../apt.ts';
+import type { Chroot } from '../chroot.ts';
+import type { Stage } from '../layers.ts';
+import type { ResolvedPackage } from '../resolve.ts';
+
+export interface PackagesOptions {
+  readonly architecture: string;
+  /** On the mirror, by `file:`. */
+  readonly sources: readonly AptSource[];
+  readonly packages: readonly ResolvedPackage[];
+  /** The packages asked for by name; the others are marked as automatically installed. */
+  readonly wanted: readonly string[];
+  readonly recommends: boolean;
+  readonly sourceDateEpoch: number;
+}
+
+/** What of resolved packages decides a stage: not where they came from. */
+export function packageInputs(packages: readonly ResolvedPackage[]): string[] {
+  return packages.map(
+    ({ name, version, architecture, sha256 }) => `${name} ${version} ${architecture} ${sha256}`,
+  );
+}
+
+/** Where the mirror and the keyrings are seen in the system meanwhile. */
+const meanwhile = '/run/relive';
+const generator = '/usr/sbin/update-initramfs';
+
+/** Installs exactly the resolved packages, by the system's own apt, out of the mirror. */
+export function packagesStage(options: PackagesOptions): Stage {
+  const { packages, wanted, recommends, sourceDateEpoch } = options;
+  return {
+    name: 'packages',
+    inputs: { packages: packageInputs(packages), wanted, recommends, sourceDateEpoch },
+    work: async ({ chroot: enter }, context) => {
+      const chroot = await enter();
+      const environment = await provideMirror(chroot, options);
+      const apt = async (...args: string[]): Promise<void> => {
+        await chroot.run('apt-get', args, {
+          env: { ...environment, SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
+          onLine: (message) => context.emit({ event: 'note', source: 'packages', message }),
+          onStatusLine: progress(context),
+        });
+      };
+      await writeFile(join(chroot.root, 'etc/kernel-img.conf'), 'do_symlinks = no\n');
+      await holdInitramfs(chroot, true);
+      await apt('update', '--error-on=any');
+      await apt(
+        'install',
+        '--no-remove',
+        '--allow-downgrades',
+        ...['-o', 'APT::Status-Fd=3'],
+        ...packages.map(({ name, version, architecture }) =>
+          // apt knows architecture-independent packages by their bare name.
+          architecture === 'all' ? `${name}=${version}` : `${name}:${architecture}=${version}`,
+        ),
+      );
+      const automatic = packages.map(({ name }) => name).filter((name) => !wanted.includes(name));
+      if (automatic.length > 0) {
+        await chroot.run('apt-mark', ['auto', ...automatic], { env: environment, onLine: () => undefined });
+      }
+      await holdInitramfs(chroot, false);
+      await compareInstalled(chroot, packages);
+    },
+  };
+}
+
+async function provideMirror(chroot: Chroot, options: PackagesOptions): Promise<{ APT_CONFIG: string }> {
+  const inside = join(chroot.root, meanwhile);
+  await mkdir(join(inside, 'lists/partial'), { recursive: true });
+  await mkdir(join(inside, 'cache/archives/partial'), { recursive: true });
+  const sources: AptSource[] = [];
+  for (const [index, source] of options.sources.entries()) {
+    const directory = decodeURIComponent(new URL(source.uri).pathname);
+    const place = `${meanwhile}/mirror/${index}`;
+    const keyring = `${meanwhile}/keyring-${index}${source.keyring.endsWith('.asc') ? '.asc' : '.gpg'}`;
+    await chroot.bind(directory, place);
+    await copyFile(source.keyring, join(chroot.root, keyring));
+    sources.push({ ...source, uri: `file:${place}`, keyring });
+  }
+  await writeFile(join(inside, 'sources.list'), sourcesList(sources));
+  const places = [
+    `Dir::Etc::sourcelist "${meanwhile}/sources.list";`,
+    'Dir::Etc::sourceparts "/dev/null";',
+    `Dir::State::lists "${meanwhile}/lists";`,
+    `Dir::Cache "${meanwhile}/cache";`,
+  ];
+  const settings = aptSettings(options.architecture, options.recommends);
+  await writeFile(join(inside, 'apt.conf'), `${[...places, ...settings].join('\n')}\n`);
+  return { APT_CONFIG: `${meanwhile}/apt.conf` };
+}
+
+/**
+ * Kernel and triggers would generate the initramfs twice or more; it is made once, in the last stage. A diversion
+ * (dpkg-divert(1)) holds before the package is there, and leaves no trace when it is taken back.
+ */
+async function holdInitramfs(chroot: Chroot, hold: boolean): Promise<void> {
+  const path = join(chroot.root, generator);
+  const divert = ['--local', '--rename', '--divert', `${generator}.held`];
+  if (!hold) await rm(path);
+  await chroot.run('dpkg-divert', [...divert, hold ? '--add' : '--remove', generator], {
+    onLine: () => undefined,
+  });
+  if (hold) {
+    await writeFile(path, '#!/bin/sh\nexit 0\n');
+    await chmod(path, 0o755);
+  }
+}
+
+/** Turns a line of apt's status (README.progress-reporting in apt-doc) into progress. */
+function progress({ emit }: Context) {
+  return (line: string): void => {
+    const [, percent, item] = /^pmstatus:[^:]*:([\d.]+):(.*)$/.exec(line) ?? [];
+    if (percent === undefined) return;
+    emit({
+      event: 'progress',
+      stage: 'packages',
+      done: Number(percent),
+      total: 100,
+      unit: 'percent',
+      item: item ?? '',
+    });
+  };
+}
+
+/** The system must consist of what was resolved, neither more nor less. */
+async function compareInstalled(chroot: Chroot, packages: readonly ResolvedPackage[]): Promise<void> {
+  const { stdout } = await chroot.run('dpkg-query', [
+    '--show',
+    '--showformat',
+    '${binary:Package} ${Version}\n',
+  ]);
+  const installed = new Map(
+    stdout.split('\n').map((line) => [line.split(/[: ]/)[0] ?? '', line.split(' ')[1] ?? ''] as const),
+  );
+  const wrong = packages
+    .filter(({ name, version }) => installed.get(name) !== version)
+    .map(({ name }) => name);
+  const resolved = new Set(packages.map(({ name }) => name));
+  const extra = [...installed.keys()].filter((name) => name !== '' && !resolved.has(name));
+  if (wrong.length + extra.length === 0) return;
+  throw new ReliveError(
+    'tool-failed',
+    `the installed packages are not those resolved; other or missing: ${wrong.join(' ')}; not resolved: ${extra.join(' ')}`,
+    { hint: 'this is a fault of the repositories or of relive; please report it with the output of --json' },
+  );
+}
