@@ -6,7 +6,7 @@ import { commands, groups } from './commands/table.ts';
 import { isReliveError, ReliveError } from './core/error.ts';
 import { version } from './core/version.ts';
 import { interruptSignal } from './host/interrupt.ts';
-import { enterNamespaces, hideHostName, insideNamespaces, requireRoot } from './host/namespace.ts';
+import { enterNamespaces, hideHostName, insideNamespaces, requireRoot, sayInside } from './host/namespace.ts';
 import { chooseReporter } from './report/choose.ts';
 
 /** What every command takes. */
@@ -23,27 +23,48 @@ function helpText({ description, examples }: CommandSpec): string {
   return `${more}\nExamples:\n${examples.map(({ command, says }) => `  ${command.padEnd(44)} ${says}`).join('\n')}\n`;
 }
 
+/** What is to be reported of anything that a command threw. */
+function knownError(error: unknown, signal: AbortSignal | undefined): ReliveError {
+  if (isReliveError(error)) return error;
+  // What Node.js throws from an aborted call is its own AbortError; why it was aborted is what counts.
+  if (signal?.aborted === true && isReliveError(signal.reason)) return signal.reason;
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new ReliveError('bug', `this should not happen, it is a bug of relive ${version}\n${stack}`, {
+    cause: error,
+    hint: 'please report it with the lines above and what was done before',
+  });
+}
+
 /** Runs a command to its end and gives the exit status. */
 async function execute(spec: CommandSpec, parsed: Omit<Call, 'context'>): Promise<number> {
   const reporter = chooseReporter({
     json: parsed.options['json'] === true,
     quiet: parsed.options['quiet'] === true,
   });
+  const fail = (error: unknown, signal?: AbortSignal): number => {
+    const known = knownError(error, signal);
+    reporter.error(known);
+    return known.exitStatus;
+  };
+  // Thrown where nobody waits for it, in a listener say. The status that Node.js gives would mean a finding.
+  process.once('uncaughtException', (error) => process.exit(fail(error)));
+  let signal: AbortSignal | undefined;
   try {
     if (spec.needsRoot === true || spec.mounts === true) requireRoot(spec.name);
-    if (spec.mounts === true) {
-      if (!insideNamespaces()) return await enterNamespaces();
+    const inside = spec.mounts === true && insideNamespaces();
+    if (spec.mounts === true && !inside) return await enterNamespaces();
+    signal = interruptSignal();
+    if (inside) {
+      sayInside();
       hideHostName();
     }
-    const context = { emit: reporter.emit, signal: interruptSignal() };
+    const context = { emit: reporter.emit, signal };
     const { run } = await spec.load();
     const result = await run({ ...parsed, context });
     reporter.result(result);
     return result.ok ? 0 : 1;
   } catch (error) {
-    if (!isReliveError(error)) throw error;
-    reporter.error(error);
-    return error.exitStatus;
+    return fail(error, signal);
   }
 }
 
@@ -96,6 +117,9 @@ export function makeProgram(done: (status: number) => void): Command {
 }
 
 async function main(argv: readonly string[]): Promise<number> {
+  // Whoever read our output is gone (EPIPE): end the work in order.
+  process.stdout.on('error', () => process.kill(process.pid, 'SIGTERM'));
+  process.stderr.on('error', () => undefined);
   let status = 0;
   const program = makeProgram((result) => {
     status = result;
@@ -112,7 +136,8 @@ async function main(argv: readonly string[]): Promise<number> {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return 0;
     if (json) {
-      const message = error.message.replace(/^error: /, '');
+      const message =
+        error.code === 'commander.help' ? 'no command was given' : error.message.replace(/^error: /, '');
       chooseReporter({ json, quiet: false }).error(
         new ReliveError('usage', message, { hint: 'relive --help shows the usage' }),
       );

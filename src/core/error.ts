@@ -22,6 +22,7 @@ const exitStatusOf = {
   locked: 3,
   'host-unable': 3,
   'guest-failed': 3,
+  bug: 3,
   interrupted: 130,
 } as const;
 

@@ -33,11 +33,13 @@ export async function writeFileAtomic(
   content: string | Uint8Array,
   options: { readonly mode?: number } = {},
 ): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
   const temporary = temporaryBeside(path);
   try {
+    await mkdir(dirname(path), { recursive: true });
     const handle = await open(temporary, 'wx', options.mode ?? 0o644);
     try {
+      // Wanted exactly, whatever the umask.
+      if (options.mode !== undefined) await handle.chmod(options.mode);
       await handle.writeFile(content);
       await handle.sync();
     } finally {

@@ -9,15 +9,41 @@ export interface Lock {
   readonly release: () => Promise<void>;
 }
 
-/** `flock -n` on a descriptor we hold: the lock belongs to the open file, so it outlives flock and dies with us. */
-async function tryLock(descriptor: number): Promise<boolean> {
-  return await new Promise((resolve, reject) => {
-    const child = spawn(requireTool('flock'), ['--exclusive', '--nonblock', '3'], {
+/** What `flock --nonblock` ends with when another process has the lock (flock(1), --conflict-exit-code). */
+const inUse = 75;
+/** How much of a command line the lock file keeps. */
+const longestHolder = 200;
+
+/**
+ * `flock -n` on a descriptor we hold: the lock belongs to the open file, so it outlives flock and dies with us. In a
+ * group of its own, so that the terminal's Ctrl-C, which is ours to answer, does not end it.
+ */
+async function tryLock(descriptor: number, path: string): Promise<boolean> {
+  const status = await new Promise<number | null>((resolve, reject) => {
+    const args = ['--exclusive', '--nonblock', '--conflict-exit-code', String(inUse), '3'];
+    const child = spawn(requireTool('flock'), args, {
       stdio: ['ignore', 'ignore', 'ignore', descriptor],
+      detached: true,
+      env: {},
     });
     child.once('error', reject);
-    child.once('exit', (status) => resolve(status === 0));
+    child.once('exit', resolve);
   });
+  if (status === 0 || status === inUse) return status === 0;
+  throw new ReliveError(
+    'host-unable',
+    `cannot lock ${path}: flock ended with status ${status ?? 'unknown'}`,
+    {
+      hint: 'is it on a file system that has no locks?',
+    },
+  );
+}
+
+/** What others are told of us: the process number says nothing, in a PID namespace it is always 1. */
+function ourselves(): string {
+  const command = ['relive', ...process.argv.slice(2)].join(' ').replaceAll(/\s+/g, ' ');
+  const started = new Date(performance.timeOrigin).toISOString().slice(0, 19).replace('T', ' ');
+  return `"${command.slice(0, longestHolder)}", started ${started} UTC`;
 }
 
 /**
@@ -25,7 +51,8 @@ async function tryLock(descriptor: number): Promise<boolean> {
  * another process holds it, says so once and waits.
  * @param path the lock file
  * @param what what is locked, in words: "the store /srv/site/store"
- * @throws ReliveError `locked` when `wait` is false and another process holds it; the abort reason of the context
+ * @throws ReliveError `locked` when `wait` is false and another process holds it; `host-unable` when the file system
+ *   has no locks; the abort reason of the context
  */
 export async function takeLock(
   path: string,
@@ -36,21 +63,27 @@ export async function takeLock(
   await mkdir(dirname(path), { recursive: true });
   const handle = await open(path, 'a+', 0o600);
   try {
-    for (let attempt = 0; !(await tryLock(handle.fd)); attempt += 1) {
+    for (let attempt = 0; !(await tryLock(handle.fd, path)); attempt += 1) {
       const holder = (await readFile(path, 'utf8')).trim();
       const message = `${what} is in use${holder === '' ? '' : ` by ${holder}`}`;
       if (options.wait === false) {
         throw new ReliveError('locked', message, { hint: 'wait until that has ended, then start again' });
       }
+      context.signal.throwIfAborted();
       if (attempt === 0) context.emit({ event: 'warning', message: `${message}; waiting for it` });
       await new Promise((resolve) => setTimeout(resolve, 250));
       context.signal.throwIfAborted();
     }
     await handle.truncate(0);
-    await handle.write(`relive (process ${process.pid})\n`, 0);
+    await handle.write(`${ourselves()}\n`, 0);
   } catch (error) {
     await handle.close();
     throw error;
   }
-  return { release: async () => await handle.close() };
+  return {
+    release: async () => {
+      await handle.truncate(0);
+      await handle.close();
+    },
+  };
 }

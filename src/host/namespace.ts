@@ -1,10 +1,17 @@
 import { spawn } from 'node:child_process';
-import { readlinkSync, writeFileSync } from 'node:fs';
-import { ReliveError } from '../core/error.ts';
+import { closeSync, readlinkSync, writeFileSync, writeSync } from 'node:fs';
+import { ReliveError, systemCode } from '../core/error.ts';
 import { requireTool } from './tools.ts';
 
 /** Set in the process that runs inside: the PID namespace outside, which must differ from its own. */
 const marker = 'RELIVE_OUTSIDE';
+/** The descriptor on which the process inside says that it has started and hears signals. */
+const readyDescriptor = 3;
+/**
+ * Added to the exit status of the process inside, and taken off again outside: unshare(1) of Debian 12 turns the
+ * inside's death by a signal into its own status 1, which would be taken for a finding.
+ */
+const statusOffset = 64;
 
 function pidNamespace(): string {
   return readlinkSync('/proc/self/ns/pid');
@@ -13,7 +20,7 @@ function pidNamespace(): string {
 /** Whether this process already runs inside the namespaces that `enterNamespaces` makes. */
 export function insideNamespaces(): boolean {
   const outside = process.env[marker];
-  return outside !== undefined && outside !== pidNamespace();
+  return outside !== undefined && outside !== pidNamespace() && process.pid === 1;
 }
 
 /**
@@ -33,6 +40,10 @@ export function requireRoot(what: string): void {
  * signals and gives its exit status. It is the first process of its PID namespace: when it ends, for whatever
  * reason, the kernel ends all the others and the mounts go with them. setpriv ties unshare to our life, and
  * --kill-child the inner process to unshare's, so SIGKILL of relive leaves nothing behind.
+ *
+ * Signals are kept back until the inner process has called `sayInside`: the kernel drops those that reach the first
+ * process of a PID namespace before it has a handler (pid_namespaces(7)).
+ * @throws ReliveError `host-unable` when this host gives us no namespaces, or something killed the inner process
  */
 export async function enterNamespaces(): Promise<number> {
   const child = spawn(
@@ -42,21 +53,65 @@ export async function enterNamespaces(): Promise<number> {
       ...['--mount', '--propagation', 'private', '--pid', '--fork', '--mount-proc', '--kill-child=KILL'],
       ...['--uts', '--ipc', '--', process.execPath, ...process.execArgv, ...process.argv.slice(1)],
     ],
-    { stdio: 'inherit', detached: true, env: { ...process.env, [marker]: pidNamespace() } },
+    {
+      stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+      detached: true,
+      env: { ...process.env, [marker]: pidNamespace() },
+    },
   );
+  let ready = false;
+  const early: NodeJS.Signals[] = [];
   const forward = (signal: NodeJS.Signals): void => {
     if (child.pid === undefined) return;
+    if (!ready) {
+      early.push(signal);
+      return;
+    }
     try {
-      process.kill(-child.pid, signal);
+      // unshare is in the group as well: it ignores SIGINT and SIGTERM, yet would die of SIGHUP and take ours along.
+      process.kill(-child.pid, signal === 'SIGHUP' ? 'SIGTERM' : signal);
     } catch {
-      // It has just ended.
+      // ESRCH: it has just ended.
     }
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, forward);
-  return await new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (status) => resolve(status ?? 3));
+  // Its terminal is ours, its session is not: without this it would never learn that the window's size has changed.
+  process.on('SIGWINCH', (signal) => {
+    if (ready) forward(signal);
   });
+  child.stdio[readyDescriptor]?.once('data', () => {
+    ready = true;
+    for (const signal of early) forward(signal);
+  });
+  const [status, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (...how) => resolve(how));
+  });
+  if (!ready) {
+    throw new ReliveError('host-unable', 'this host does not let relive make private namespaces', {
+      hint: 'a container must be privileged for this; relive doctor shows what is missing',
+    });
+  }
+  if (status === null || status < statusOffset) {
+    throw new ReliveError('host-unable', `relive was killed${signal === null ? '' : ` by ${signal}`}`, {
+      hint: 'did the machine run out of memory? dmesg may tell',
+    });
+  }
+  return status - statusOffset;
+}
+
+/** Tells the process outside that we have started and hear signals from now on, and how we end. Once, inside only. */
+export function sayInside(): void {
+  process.once('exit', (status) => {
+    process.exitCode = status + statusOffset;
+  });
+  try {
+    writeSync(readyDescriptor, '.');
+    closeSync(readyDescriptor);
+  } catch (error) {
+    // Killed meanwhile: our own end is on its way.
+    if (systemCode(error) !== 'EPIPE') throw error;
+  }
 }
 
 /** Gives the namespace a host name of its own, so that no maintainer script learns the build host's. */

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
+import { constants } from 'node:os';
 import { Readable } from 'node:stream';
+import { StringDecoder } from 'node:string_decoder';
 import { ReliveError } from '../core/error.ts';
 import { requireTool, searchPath } from './tools.ts';
 
@@ -8,6 +9,10 @@ import { requireTool, searchPath } from './tools.ts';
 const tailLines = 20;
 /** A group that does not end on SIGTERM is killed after this long. */
 const graceMilliseconds = 5000;
+/** How long the output of a program that has ended is still waited for, when others hold its pipes. */
+const lingerMilliseconds = 2000;
+/** A line longer than this is handed on in parts. */
+const longestLine = 1024 * 1024;
 
 export interface RunOptions {
   readonly signal: AbortSignal;
@@ -19,7 +24,10 @@ export interface RunOptions {
   readonly timeoutSeconds?: number;
   /** Exit statuses that are not errors; [0] unless given. */
   readonly accept?: readonly number[];
-  /** Called with each line, of standard output and of standard error. */
+  /**
+   * Called with each line, of standard output and of standard error (a carriage return ends a line too, as in
+   * progress displays); the result's `stdout` and `stderr` are then empty. What it throws ends the program.
+   */
   readonly onLine?: (line: string, stream: 'stdout' | 'stderr') => void;
   /** Called with each line that the program writes to its descriptor 3: machine-readable status. */
   readonly onStatusLine?: (line: string) => void;
@@ -51,7 +59,9 @@ export function baseEnvironment(): Record<string, string> {
 
 /**
  * The argument array that starts `command` so that it dies with relive, even when relive is killed by SIGKILL:
- * setpriv sets the parent-death signal and then becomes the program (prctl(2), PR_SET_PDEATHSIG).
+ * setpriv sets the parent-death signal and then becomes the program (prctl(2), PR_SET_PDEATHSIG). The kernel
+ * counts the thread that started it as the parent, and the program's own children do not inherit the signal: those
+ * end with the namespaces (namespace.ts).
  */
 function dyingWithUs(command: string, args: readonly string[]): [string, string[]] {
   return [requireTool('setpriv'), ['--pdeathsig', 'KILL', '--', requireTool(command), ...args]];
@@ -104,28 +114,85 @@ export function start(
   return child;
 }
 
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
 /** Ends the whole group of `child`: SIGTERM, and SIGKILL when that was not enough. */
 export function endGroup(child: ChildProcess): void {
+  // A grandchild that holds a pipe keeps the child "running": whoever is left when the leader is gone is killed.
+  if (hasEnded(child)) {
+    signalGroup(child, 'SIGKILL');
+    return;
+  }
   signalGroup(child, 'SIGTERM');
   const timer = setTimeout(() => signalGroup(child, 'SIGKILL'), graceMilliseconds);
-  // A grandchild that holds a pipe keeps the child "running": whoever is left when the leader is gone is killed.
   child.once('exit', () => {
     clearTimeout(timer);
     signalGroup(child, 'SIGKILL');
   });
 }
 
-/** Calls `onLine` for each line of a stream, and settles when the stream has ended. */
+/**
+ * Sees to it that `close` comes soon after `exit`: whoever of the group still holds the pipes is killed, and pipes
+ * that a process outside the group holds (a daemon) are read no longer.
+ */
+function closeSoonAfterExit(child: ChildProcess): void {
+  child.once('exit', () => {
+    let timer = setTimeout(() => {
+      signalGroup(child, 'SIGKILL');
+      // One more turn, so that what is in the pipes already is read.
+      timer = setTimeout(() => {
+        for (const stream of child.stdio) stream?.destroy();
+      }, lingerMilliseconds / 4);
+    }, lingerMilliseconds);
+    child.once('close', () => clearTimeout(timer));
+  });
+}
+
+/** Calls `onLine` for each line of a stream; settles when the stream is closed, rejects when `onLine` throws. */
 async function eachLine(stream: Readable, onLine: (line: string) => void): Promise<void> {
-  for await (const line of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }))
-    onLine(line);
+  const decoder = new StringDecoder('utf8');
+  let rest = '';
+  await new Promise<void>((resolve, reject) => {
+    const hand = (lines: readonly string[]): void => {
+      try {
+        for (const line of lines) onLine(line);
+      } catch (error) {
+        stream.removeAllListeners('data').resume();
+        reject(error);
+      }
+    };
+    stream.on('data', (chunk: Buffer) => {
+      // A carriage return at the end of a chunk may be half of an end of line.
+      const lines = (rest + decoder.write(chunk)).split(/\r\n|\n|\r(?!$)/);
+      rest = lines.pop() ?? '';
+      if (rest.length > longestLine) {
+        lines.push(rest);
+        rest = '';
+      }
+      hand(lines);
+    });
+    stream.once('error', reject);
+    stream.once('close', () => {
+      const last = (rest + decoder.end()).replace(/\r$/, '');
+      if (last !== '') hand([last]);
+      resolve();
+    });
+  });
+}
+
+/** Everything that comes out of a stream, as text without its last end of line. */
+function textOf(chunks: readonly Buffer[]): string {
+  return Buffer.concat(chunks).toString('utf8').replace(/\n$/, '');
 }
 
 /**
- * Runs a program to its end and gives its output.
+ * Runs a program to its end and gives its output (without the last end of line). What the program started and left
+ * behind in its group, holding its output, is killed two seconds after its end.
  * @param command the program's name (searched in PATH) or path; `args` are handed over as they are, no shell reads them
  * @throws ReliveError `tool-missing`, `tool-failed` (with the last lines of the output), `disk-full`, `timed-out`,
- *   or the abort reason of `signal`
+ *   or the abort reason of `signal`; what `onLine` throws
  */
 export async function run(command: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   const { onStatusLine } = options;
@@ -134,13 +201,12 @@ export async function run(command: string, args: readonly string[], options: Run
     stdin: options.input === undefined ? 'ignore' : 'pipe',
     statusPipe: onStatusLine !== undefined,
   });
+  closeSoonAfterExit(child);
   const tail: string[] = [];
-  const captured = { stdout: [] as string[], stderr: [] as string[] };
+  const captured = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
   const collect = (stream: 'stdout' | 'stderr') => (line: string) => {
-    // With a listener the lines are its business: the output of a build is long.
-    if (options.onLine === undefined) captured[stream].push(line);
-    else options.onLine(line, stream);
-    tail.push(line);
+    options.onLine?.(line, stream);
+    if (line.trim() !== '') tail.push(line);
     if (tail.length > tailLines) tail.shift();
   };
 
@@ -152,46 +218,61 @@ export async function run(command: string, args: readonly string[], options: Run
           timedOut = true;
           endGroup(child);
         }, options.timeoutSeconds * 1000);
+  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
   try {
-    const ended = new Promise<number>((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', (status, signal) => resolve(status ?? 128 + (signal === 'SIGKILL' ? 9 : 15)));
-    });
+    const failedToStart = new Promise<never>((_, reject) => child.once('error', reject));
     if (options.input !== undefined && child.stdin !== null) {
       // A program that ends before it has read all its input shows in its exit status.
       child.stdin.once('error', () => undefined);
       child.stdin.end(options.input);
     }
     const streams = [];
-    if (child.stdout !== null) streams.push(eachLine(child.stdout, collect('stdout')));
-    if (child.stderr !== null) streams.push(eachLine(child.stderr, collect('stderr')));
+    for (const name of ['stdout', 'stderr'] as const) {
+      const stream = child[name];
+      if (stream === null) continue;
+      // With a listener the lines are its business: the output of a build is long.
+      if (options.onLine === undefined) stream.on('data', (chunk: Buffer) => captured[name].push(chunk));
+      streams.push(eachLine(stream, collect(name)));
+    }
     const statusPipe = child.stdio[3];
     if (onStatusLine !== undefined && statusPipe instanceof Readable)
       streams.push(eachLine(statusPipe, onStatusLine));
-    const [status] = await Promise.all([ended, ...streams]);
-    options.signal.throwIfAborted();
-    const name = options.as ?? command;
-    if (timedOut) {
-      throw new ReliveError(
-        'timed-out',
-        `${name} did not end within ${options.timeoutSeconds} s\n${indent(tail)}`,
-      );
-    }
-    if (!(options.accept ?? [0]).includes(status)) throw failure(name, status, tail);
-    return { status, stdout: captured.stdout.join('\n'), stderr: captured.stderr.join('\n') };
+    await Promise.race([failedToStart, Promise.all([closed, ...streams])]);
+  } catch (error) {
+    if (child.pid !== undefined && !hasEnded(child)) endGroup(child);
+    if (child.pid !== undefined) await closed;
+    throw error;
   } finally {
     clearTimeout(timer);
   }
+  options.signal.throwIfAborted();
+  const name = options.as ?? command;
+  if (timedOut) {
+    throw new ReliveError(
+      'timed-out',
+      `${name} did not end within ${options.timeoutSeconds} s\n${indent(tail)}`.trimEnd(),
+    );
+  }
+  const status =
+    child.exitCode ?? 128 + (child.signalCode === null ? 0 : constants.signals[child.signalCode]);
+  if (!(options.accept ?? [0]).includes(status)) throw failure(name, status, child.signalCode, tail);
+  return { status, stdout: textOf(captured.stdout), stderr: textOf(captured.stderr) };
 }
 
 function indent(lines: readonly string[]): string {
   return lines.map((line) => `    ${line}`).join('\n');
 }
 
-function failure(name: string, status: number, tail: readonly string[]): ReliveError {
-  const message = `${name} ended with status ${status}\n${indent(tail)}`;
+function failure(
+  name: string,
+  status: number,
+  signal: NodeJS.Signals | null,
+  tail: readonly string[],
+): ReliveError {
+  const how = signal === null ? `ended with status ${status}` : `was ended by ${signal}`;
+  const message = `${name} ${how}\n${indent(tail)}`.trimEnd();
   if (tail.some((line) => /no space left on device|disk quota exceeded/i.test(line))) {
     return new ReliveError('disk-full', message, { hint: 'make room on that file system and start again' });
   }
-  return new ReliveError('tool-failed', message.trimEnd());
+  return new ReliveError('tool-failed', message);
 }

@@ -13,6 +13,7 @@ const packageOf: Readonly<Record<string, string>> = {
   getfattr: 'attr',
   git: 'git',
   gpg: 'gpg',
+  'gpg-agent': 'gpg-agent',
   gpgconf: 'gpgconf',
   gpgv: 'gpgv',
   'grub-mkimage': 'grub-common',
@@ -80,4 +81,12 @@ export function requireTool(name: string): string {
 /** The Debian package that brings a program, where relive knows it. */
 export function packageOfTool(name: string): string | undefined {
   return packageOf[name];
+}
+
+/** Every foreign program that relive may start, by the Debian package that brings it. */
+export function toolsByPackage(): ReadonlyMap<string, readonly string[]> {
+  const tools = new Map<string, string[]>();
+  for (const [tool, brings] of Object.entries(packageOf))
+    tools.set(brings, [...(tools.get(brings) ?? []), tool]);
+  return tools;
 }
