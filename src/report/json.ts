@@ -7,7 +7,8 @@ export function jsonReporter(out: Output): Reporter {
   };
   return {
     emit: line,
-    result: ({ ok, data }) => line({ event: 'result', ok, ...data }),
+    // These two are ours, whatever the data calls its fields.
+    result: ({ ok, data }) => line(Object.assign({ event: 'result', ok }, data, { event: 'result', ok })),
     error: ({ code, message, hint }) => line({ event: 'error', ok: false, code, message, hint }),
   };
 }

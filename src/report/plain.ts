@@ -1,16 +1,21 @@
 import type { ReliveError } from '../core/error.ts';
 import type { Finding, StageEvent, WarningEvent } from '../core/event.ts';
-import { formatSeconds, printable } from './format.ts';
+import { formatSeconds, printable, printableLine } from './format.ts';
+import { plainProgressLine, Running } from './progress.ts';
 import type { Output, Reporter } from './reporter.ts';
 import type { Style } from './style.ts';
 
+/** How often a log hears of a stage that is at work. */
+const logMilliseconds = 30_000;
+
 /** The line that says a stage's end. */
 export function stageLine({ stage, state, seconds, detail }: StageEvent, style: Style): string {
+  const name = printableLine(stage);
   const time = seconds === undefined ? '' : ` ${style.dim(formatSeconds(seconds))}`;
   const more = detail === undefined ? '' : ` ${style.dim(`(${printable(detail)})`)}`;
   return state === 'cached'
-    ? `${style.dim('=')} ${stage} ${style.dim('unchanged, taken from the cache')}${more}`
-    : `${style.green('+')} ${stage}${time}${more}`;
+    ? `${style.dim('=')} ${name} ${style.dim('unchanged, taken from the cache')}${more}`
+    : `${style.green('+')} ${name}${time}${more}`;
 }
 
 export function warningLines({ message, hint }: WarningEvent, style: Style): string {
@@ -18,7 +23,7 @@ export function warningLines({ message, hint }: WarningEvent, style: Style): str
 }
 
 export function findingLines({ kind, path, detail, hint }: Finding, style: Style): string {
-  return `${style.red(`${kind}:`)} ${printable(path)}: ${printable(detail)}${hintLines(hint, style)}`;
+  return `${style.red(`${kind}:`)} ${printableLine(path)}: ${printable(detail)}${hintLines(hint, style)}`;
 }
 
 export function errorLines({ message, hint }: ReliveError, style: Style): string {
@@ -31,7 +36,7 @@ function hintLines(hint: string | undefined, style: Style): string {
 
 /**
  * Lines without cursor movement, for logs and pipes: stages, warnings, findings and errors on `err`, the result on
- * `out`. With `quiet` only findings, warnings, errors and the result.
+ * `out`; every half a minute how far a long stage is. With `quiet` only findings, warnings, errors and the result.
  */
 export function plainReporter(
   out: Output,
@@ -39,23 +44,67 @@ export function plainReporter(
   style: Style,
   options: { readonly quiet: boolean },
 ): Reporter {
+  const stages = new Map<string, Running>();
+  let timer: NodeJS.Timeout | undefined;
   const line = (text: string): void => {
     err.write(`${text}\n`);
   };
+  const sayHowFar = (): void => {
+    const now = performance.now();
+    for (const [stage, running] of stages) {
+      // A stage that has just begun has just been named.
+      if (now - running.started >= logMilliseconds / 2) line(plainProgressLine(stage, running, now));
+    }
+  };
+  const track = (): void => {
+    if (stages.size > 0 && timer === undefined) {
+      timer = setInterval(sayHowFar, logMilliseconds);
+      timer.unref();
+    } else if (stages.size === 0) {
+      clearInterval(timer);
+      timer = undefined;
+    }
+  };
+  const finish = (): void => {
+    stages.clear();
+    track();
+  };
   return {
     emit: (event) => {
-      if (event.event === 'finding') line(findingLines(event, style));
-      else if (event.event === 'warning') line(warningLines(event, style));
-      else if (options.quiet) return;
-      else if (event.event === 'note') {
-        if (event.source === undefined) line(printable(event.message));
-      } else if (event.event === 'stage') {
-        line(event.state === 'start' ? `  ${event.stage} ...` : stageLine(event, style));
+      switch (event.event) {
+        case 'finding':
+          return line(findingLines(event, style));
+        case 'warning':
+          return line(warningLines(event, style));
+        case 'note': {
+          const running = event.source === undefined ? undefined : stages.get(event.source);
+          if (running !== undefined) running.note = event.message;
+          else if (!options.quiet && event.source === undefined) line(printable(event.message));
+          return;
+        }
+        case 'progress':
+          stages.get(event.stage)?.update(event, performance.now());
+          return;
+        case 'stage':
+          if (options.quiet) return;
+          if (event.state === 'start') {
+            stages.set(event.stage, new Running(performance.now()));
+            line(`  ${printableLine(event.stage)} ...`);
+          } else {
+            stages.delete(event.stage);
+            line(stageLine(event, style));
+          }
+          track();
+          return;
       }
     },
     result: ({ text }) => {
+      finish();
       if (text !== '') out.write(`${text.trimEnd()}\n`);
     },
-    error: (error) => line(errorLines(error, style)),
+    error: (error) => {
+      finish();
+      line(errorLines(error, style));
+    },
   };
 }

@@ -21,4 +21,5 @@ export interface Reporter {
 export interface Output {
   readonly write: (text: string) => unknown;
   readonly columns?: number | undefined;
+  readonly rows?: number | undefined;
 }

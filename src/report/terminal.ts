@@ -1,81 +1,44 @@
-import type { ProgressEvent } from '../core/event.ts';
-import { formatBytes, formatSeconds, printable } from './format.ts';
+import { displayWidth, printable } from './format.ts';
 import { errorLines, findingLines, plainReporter, stageLine, warningLines } from './plain.ts';
+import { progressLine, Running } from './progress.ts';
 import type { Output, Reporter } from './reporter.ts';
-import type { Style } from './style.ts';
+import { makeStyle, type Style } from './style.ts';
 
 const redrawMilliseconds = 100;
-const barWidth = 24;
-
-/** What is shown of a stage which is at work. */
-interface Running {
-  readonly started: number;
-  progress?: ProgressEvent;
-  note?: string;
-}
-
-function amount(value: number, unit: ProgressEvent['unit']): string {
-  if (unit === 'bytes') return formatBytes(value);
-  return unit === 'percent' ? `${Math.round(value)} %` : String(value);
-}
-
-/** One line for a stage at work: bar, amounts, rate and time left as far as they are known; cut to `columns`. */
-export function progressLine(
-  stage: string,
-  running: Readonly<Running>,
-  now: number,
-  columns: number,
-  style: Style,
-): string {
-  const seconds = (now - running.started) / 1000;
-  const { progress, note } = running;
-  const parts = [`${stage} ${formatSeconds(seconds)}`];
-  if (progress !== undefined) {
-    const { done, total, unit } = progress;
-    if (total !== undefined && total > 0) {
-      const share = Math.min(1, done / total);
-      const filled = Math.round(share * barWidth);
-      parts.push(`[${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}] ${Math.floor(share * 100)} %`);
-    }
-    if (unit !== 'percent') {
-      parts.push(
-        amount(done, unit) +
-          (total === undefined ? '' : ` of ${amount(total, unit)} ${unit === 'bytes' ? '' : unit}`.trimEnd()),
-      );
-    }
-    if (seconds > 1 && done > 0) {
-      if (unit === 'bytes') parts.push(`${formatBytes(done / seconds)}/s`);
-      if (total !== undefined && done < total) {
-        parts.push(`${formatSeconds((seconds / done) * (total - done))} left`);
-      }
-    }
-  }
-  const item = progress?.item ?? note;
-  if (item !== undefined) parts.push(printable(item));
-  const text = `  ${parts.join('  ')}`;
-  return style.dim(text.length > columns - 1 ? `${text.slice(0, columns - 2)}…` : text);
-}
+/** For a terminal that does not tell its size. */
+const usualColumns = 80;
+const usualRows = 24;
+const noColour = makeStyle(false);
 
 /** Progress with rate and time left, redrawn in place below the lines of what is finished. */
 export function terminalReporter(out: Output, err: Output, style: Style): Reporter {
   const stages = new Map<string, Running>();
   const plain = plainReporter(out, err, style, { quiet: false });
-  let drawn = 0;
+  /** The widths of the lines that are drawn, to be erased before the next. */
+  let drawn: number[] = [];
   let lastDraw = 0;
   let timer: NodeJS.Timeout | undefined;
+  // 0 is what a pseudo-terminal says whose size nobody has set.
+  const columns = (): number => (err.columns === undefined || err.columns < 1 ? usualColumns : err.columns);
+  const rows = (): number => (err.rows === undefined || err.rows < 1 ? usualRows : err.rows);
 
   const erase = (): void => {
-    if (drawn > 0) err.write(`\u001b[${drawn}A\u001b[J`);
-    drawn = 0;
+    // A window that has become narrower has wrapped them.
+    const lines = drawn.reduce((sum, width) => sum + Math.max(1, Math.ceil(width / columns())), 0);
+    if (lines > 0) err.write(`\u001b[${Math.min(lines, rows() - 1)}A\u001b[J`);
+    drawn = [];
   };
   const draw = (): void => {
     erase();
     const now = performance.now();
-    for (const [stage, running] of stages) {
-      err.write(`${progressLine(stage, running, now, err.columns ?? 80, style)}\n`);
-      drawn += 1;
+    for (const [stage, running] of [...stages].slice(0, Math.max(1, rows() - 2))) {
+      drawn.push(displayWidth(progressLine(stage, running, now, columns(), noColour)));
+      err.write(`${progressLine(stage, running, now, columns(), style)}\n`);
     }
     lastDraw = now;
+  };
+  const drawSoon = (): void => {
+    if (performance.now() - lastDraw > redrawMilliseconds) draw();
   };
   /** Writes lines above the progress. */
   const above = (text: string): void => {
@@ -104,7 +67,7 @@ export function terminalReporter(out: Output, err: Output, style: Style): Report
       switch (event.event) {
         case 'stage':
           if (event.state === 'start') {
-            stages.set(event.stage, { started: performance.now() });
+            stages.set(event.stage, new Running(performance.now()));
             draw();
           } else {
             stages.delete(event.stage);
@@ -112,18 +75,16 @@ export function terminalReporter(out: Output, err: Output, style: Style): Report
           }
           tick();
           return;
-        case 'progress': {
-          const running = stages.get(event.stage);
-          if (running !== undefined) running.progress = event;
-          if (performance.now() - lastDraw > redrawMilliseconds) draw();
+        case 'progress':
+          stages.get(event.stage)?.update(event, performance.now());
+          drawSoon();
           return;
-        }
         case 'note': {
           if (event.source === undefined) return above(printable(event.message));
           // What a foreign program says moves beside the stage that it works for.
           const running = stages.get(event.source);
           if (running !== undefined) running.note = event.message;
-          if (performance.now() - lastDraw > redrawMilliseconds) draw();
+          drawSoon();
           return;
         }
         case 'warning':
