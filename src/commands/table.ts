@@ -33,6 +33,18 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./init.ts'),
   },
   {
+    name: 'doctor',
+    summary: 'what this host has, what is missing, and the command that installs it',
+    description:
+      'Ends with status 1 when something is missing that relive needs. As root it also tries what only root may do: ' +
+      'namespaces and mounts.',
+    examples: [
+      { command: 'relive doctor', says: 'look at this host' },
+      { command: 'relive doctor --json', says: 'the same for a program' },
+    ],
+    load: async () => await import('./doctor.ts'),
+  },
+  {
     name: 'profile list',
     summary: 'list the profiles of the site',
     examples: [{ command: 'relive profile list', says: 'a table' }],
