@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { messageOf, ReliveError, systemCode } from '../core/error.ts';
-import type { Context } from '../core/event.ts';
+import { type Context, inStage } from '../core/event.ts';
 import { version } from '../core/version.ts';
 import { explainDiskFull } from './files.ts';
 
@@ -563,7 +563,7 @@ export class Transport {
   /**
    * Brings many files, in parallel. Files that fail are collected, so that one that is missing upstream does not hold
    * up the others; where there is no network, no space, or an interrupt, everything ends at once.
-   * @param stage the name under which progress (bytes) is reported
+   * @param stage the name under which it is reported, with its progress in bytes; nothing is where nothing is to do
    * @throws ReliveError `no-network`, `disk-full`, or what the signal was aborted with
    */
   async downloadAll(
@@ -571,6 +571,18 @@ export class Transport {
     stage: string,
     context: Context,
     options: { readonly parallel?: number } = {},
+  ): Promise<DownloadSummary> {
+    if (requests.length === 0) return { files: 0, bytes: 0, failures: [] };
+    return await inStage(context, stage, async () => {
+      return await this.#downloadAll(requests, stage, context, options);
+    });
+  }
+
+  async #downloadAll(
+    requests: readonly DownloadRequest[],
+    stage: string,
+    context: Context,
+    options: { readonly parallel?: number },
   ): Promise<DownloadSummary> {
     const total = requests.reduce((sum, { expected }) => sum + expected.size, 0);
     const failures: { request: DownloadRequest; error: ReliveError }[] = [];
@@ -611,7 +623,7 @@ export class Transport {
     context.signal.throwIfAborted();
     const broken = results.find(({ status }) => status === 'rejected');
     if (broken?.status === 'rejected') throw stop.signal.aborted ? stop.signal.reason : broken.reason;
-    if (requests.length > 0) report('', true);
+    report('', true);
     return { files: requests.length - failures.length, bytes, failures };
   }
 }

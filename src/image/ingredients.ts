@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ReliveError } from '../core/error.ts';
-import { type Context, inStage } from '../core/event.ts';
+import type { Context } from '../core/event.ts';
 import { syncIndices } from '../mirror/indices.ts';
 import { fetchPool } from '../mirror/pool.ts';
 import type { MirroredRepository } from '../mirror/repository.ts';
@@ -13,6 +13,7 @@ import { type Resolution, resolvePackages } from '../rootfs/resolve.ts';
 import { debootstrapPackages } from '../rootfs/stages/bootstrap.ts';
 import type { Profile } from '../site/profile.ts';
 import { type Repository, type Site, suitesFor } from '../site/site.ts';
+import { cachedResolution } from './resolution-cache.ts';
 
 /** All that a build works with, brought to this machine and checked. */
 export interface Ingredients {
@@ -52,6 +53,14 @@ export async function gatherIngredients(
     const copy = await syncIndices(site.mirror, repository, { offline: options.offline }, context);
     mirrored.push({ repository, copy, keyring: await keyringFile(repository, options.scratch) });
   }
+  const suites = mirrored.flatMap(({ copy }) =>
+    copy.suites.map(({ suite, date, releaseDigest }) => ({
+      name: copy.name,
+      suite,
+      date: date.toISOString(),
+      release: releaseDigest,
+    })),
+  );
   const sources = mirrored.flatMap(({ repository, copy, keyring }) =>
     aptSources(repository, profile.suite, fileUri(copy.root), keyring),
   );
@@ -61,29 +70,13 @@ export async function gatherIngredients(
     (a, b) => Number(b.suite === profile.suite) - Number(a.suite === profile.suite),
   );
 
-  const resolution = await inStage(
-    context,
-    'resolve',
-    async () =>
-      await resolvePackages(
-        {
-          sources: ordered,
-          architecture: profile.architecture,
-          recommends: profile.recommends,
-          wanted: wantedPackages(profile),
-          ...(await bootstrapChoice(profile, ordered, options.scratch, context)),
-          directory: join(options.scratch, 'apt'),
-        },
-        context,
-      ),
-  );
-  await inStage(context, 'download', async () => {
-    const needed = [...resolution.all, ...resolution.bootstrap];
-    for (const { repository } of mirrored) {
-      const files = needed.filter((each) => each.repository === repository.name);
-      await fetchPool(site.mirror, repository, files, { offline: options.offline }, context);
-    }
-  });
+  const resolution = await resolve(site, profile, ordered, suites, options.scratch, context);
+  // debootstrap installs other versions first than those that stay.
+  const needed = new Map([...resolution.all, ...resolution.bootstrap].map((each) => [each.sha256, each]));
+  for (const { repository } of mirrored) {
+    const files = [...needed.values()].filter((each) => each.repository === repository.name);
+    await fetchPool(site.mirror, repository, files, { offline: options.offline }, context);
+  }
   const roots = new Map(mirrored.map(({ repository, copy }) => [repository.name, copy.root]));
   const files = resolution.all.map(({ repository, path }) => join(roots.get(repository) ?? '', path));
   return {
@@ -92,16 +85,45 @@ export async function gatherIngredients(
       aptSources(repository, profile.suite, repository.url[0] ?? '', keyring),
     ),
     resolution,
-    suites: mirrored.flatMap(({ copy }) =>
-      copy.suites.map(({ suite, date, releaseDigest }) => ({
-        name: copy.name,
-        suite,
-        date: date.toISOString(),
-        release: releaseDigest,
-      })),
-    ),
+    suites,
     sourceDateEpoch: epochOverride() ?? (await newestPackageTime(files)),
   };
+}
+
+/** Asks the solver, unless the same was asked before of the same indices. */
+async function resolve(
+  site: Site,
+  profile: Profile,
+  sources: readonly AptSource[],
+  suites: Ingredients['suites'],
+  scratch: string,
+  context: Context,
+): Promise<Resolution> {
+  const started = performance.now();
+  const { architecture, recommends, bootstrap } = profile;
+  const wanted = wantedPackages(profile);
+  const names = wanted.map(({ name }) => name);
+  const releases = suites.map(({ name, suite, release }) => [name, suite, release]);
+  context.emit({ event: 'stage', stage: 'resolve', state: 'start' });
+  const { resolution, cached } = await cachedResolution(
+    site.cache,
+    { releases, sources, architecture, recommends, bootstrap, names },
+    async () =>
+      await resolvePackages(
+        {
+          sources,
+          architecture,
+          recommends,
+          wanted,
+          ...(await bootstrapChoice(profile, sources, scratch, context)),
+          directory: join(scratch, 'apt'),
+        },
+        context,
+      ),
+  );
+  const seconds = (performance.now() - started) / 1000;
+  context.emit({ event: 'stage', stage: 'resolve', state: cached ? 'cached' : 'done', seconds });
+  return resolution;
 }
 
 /** debootstrap chooses its packages by itself, from the suite alone; mmdebstrap leaves that to apt. */

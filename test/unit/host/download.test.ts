@@ -341,7 +341,7 @@ describe('downloadAll', () => {
     expect(sockets.size).toBeLessThanOrEqual(4);
     for (const [index, { target }] of requests.entries())
       expect(readFileSync(target, 'utf8')).toBe(`file ${index}`);
-    expect(context.events.at(-1)).toMatchObject({ event: 'progress', stage: 'packages', done: total, total });
+    expect(context.events.at(-2)).toMatchObject({ event: 'progress', stage: 'packages', done: total, total });
   });
 
   test('a file that cannot be had does not hold up the others', async () => {
