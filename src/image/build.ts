@@ -34,6 +34,9 @@ import {
   stagingDirectory,
 } from './store.ts';
 
+/** Changed when an image is put together otherwise than before, so that a build does not call it unchanged. */
+const generation = 2;
+
 /** What each layer of a full image leaves out of the tree, in mksquashfs's extended wildcards. */
 const leftOut: Readonly<Record<ManifestLayer['role'], readonly string[]>> = {
   base: ['boot/*', 'usr/lib/modules/*'],
@@ -126,6 +129,7 @@ async function publish(built: Built, context: Context): Promise<BuildResult> {
   const commit = await siteCommit(site.directory, context);
   const inputs = sha256(
     canonicalJson({
+      generation,
       layers: layers.map((layer) => layer.key),
       profile: [profile.name, profile.version, profile.digest, commit],
       relive: reliveVersion,
