@@ -34,8 +34,11 @@ interface PackageUse {
 /** What relive uses each Debian package for; packages of `toolsByPackage` that are not here are needed too. */
 const uses: Readonly<Record<string, PackageUse>> = {
   apt: { purpose: 'resolving and downloading packages', ask: ['apt-get', '--version'] },
-  attr: { purpose: 'showing extended attributes', ask: ['getfattr', '--version'], optional: true },
+  acl: { purpose: 'taking away what SquashFS cannot hold', ask: ['setfacl', '--version'] },
+  attr: { purpose: 'comparing trees with their attributes', ask: ['getfattr', '--version'] },
+  bzip2: { purpose: 'indices of repositories', ask: ['bzip2', '--help'] },
   coreutils: { purpose: 'running programs inside a system that is built', ask: ['chroot', '--version'] },
+  dash: { purpose: 'ending what was started' },
   debootstrap: {
     purpose: 'profiles with "bootstrap: debootstrap"',
     ask: ['debootstrap', '--version'],

@@ -46,24 +46,11 @@ export function requireRoot(what: string): void {
  * @throws ReliveError `host-unable` when this host gives us no namespaces, or something killed the inner process
  */
 export async function enterNamespaces(): Promise<number> {
-  const child = spawn(
-    requireTool('setpriv'),
-    [
-      ...['--pdeathsig', 'KILL', '--', requireTool('unshare')],
-      ...['--mount', '--propagation', 'private', '--pid', '--fork', '--mount-proc', '--kill-child=KILL'],
-      ...['--uts', '--ipc', '--', process.execPath, ...process.execArgv, ...process.argv.slice(1)],
-    ],
-    {
-      stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
-      detached: true,
-      env: { ...process.env, [marker]: pidNamespace() },
-    },
-  );
+  // Before anything is started: a signal now would end us, and not yet what we start.
   let ready = false;
   const early: NodeJS.Signals[] = [];
   const forward = (signal: NodeJS.Signals): void => {
-    if (child.pid === undefined) return;
-    if (!ready) {
+    if (!ready || child.pid === undefined) {
       early.push(signal);
       return;
     }
@@ -79,6 +66,19 @@ export async function enterNamespaces(): Promise<number> {
   process.on('SIGWINCH', (signal) => {
     if (ready) forward(signal);
   });
+  const child = spawn(
+    requireTool('setpriv'),
+    [
+      ...['--pdeathsig', 'KILL', '--', requireTool('unshare')],
+      ...['--mount', '--propagation', 'private', '--pid', '--fork', '--mount-proc', '--kill-child=KILL'],
+      ...['--uts', '--ipc', '--', process.execPath, ...process.execArgv, ...process.argv.slice(1)],
+    ],
+    {
+      stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+      detached: true,
+      env: { ...process.env, [marker]: pidNamespace() },
+    },
+  );
   child.stdio[readyDescriptor]?.once('data', () => {
     ready = true;
     for (const signal of early) forward(signal);
@@ -109,8 +109,9 @@ export function sayInside(): void {
     writeSync(readyDescriptor, '.');
     closeSync(readyDescriptor);
   } catch (error) {
-    // Killed meanwhile: our own end is on its way.
-    if (systemCode(error) !== 'EPIPE') throw error;
+    // It was killed before setpriv could tie us to it: nobody else would end us.
+    if (systemCode(error) === 'EPIPE') process.exit();
+    throw error;
   }
 }
 

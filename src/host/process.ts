@@ -58,13 +58,20 @@ export function baseEnvironment(): Record<string, string> {
 }
 
 /**
+ * Becomes the program, "$@", unless its parent is no longer the process $0: then that one was killed before setpriv
+ * had said that we want to die with it. PWD is dash's own addition to the environment.
+ */
+const unlessOrphaned = 'test "$PPID" -eq "$0" || exit; unset PWD OLDPWD; exec "$@"';
+
+/**
  * The argument array that starts `command` so that it dies with relive, even when relive is killed by SIGKILL:
- * setpriv sets the parent-death signal and then becomes the program (prctl(2), PR_SET_PDEATHSIG). The kernel
- * counts the thread that started it as the parent, and the program's own children do not inherit the signal: those
- * end with the namespaces (namespace.ts).
+ * setpriv sets the parent-death signal (prctl(2), PR_SET_PDEATHSIG), which stays when the process becomes another
+ * program. The kernel counts the thread that started it as the parent, and the program's own children do not
+ * inherit the signal: those end with the namespaces (namespace.ts).
  */
 function dyingWithUs(command: string, args: readonly string[]): [string, string[]] {
-  return [requireTool('setpriv'), ['--pdeathsig', 'KILL', '--', requireTool(command), ...args]];
+  const starter = [requireTool('dash'), '-c', unlessOrphaned, String(process.pid)];
+  return [requireTool('setpriv'), ['--pdeathsig', 'KILL', '--', ...starter, requireTool(command), ...args]];
 }
 
 /** Sends a signal to the process group that `child` leads; a group that is gone already is no error. */

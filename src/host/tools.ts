@@ -7,6 +7,7 @@ const packageOf: Readonly<Record<string, string>> = {
   'apt-get': 'apt',
   bzip2: 'bzip2',
   chroot: 'coreutils',
+  dash: 'dash',
   debootstrap: 'debootstrap',
   dpkg: 'dpkg',
   flock: 'util-linux',

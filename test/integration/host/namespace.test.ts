@@ -103,6 +103,17 @@ describe('signals', () => {
     expect(processesWith(seconds)).toEqual([]);
   });
 
+  test('SIGKILL at the very beginning leaves nothing either', async () => {
+    for (let turn = 0; turn < 5; turn += 1) {
+      const { ended, child, seconds } = enter();
+      await until(() => processesWith(seconds).length >= 2, 'the second process');
+      child.kill('SIGKILL');
+      await ended;
+      await until(() => processesWith(seconds).length === 0, 'the end of all processes');
+      expect(processesWith(seconds)).toEqual([]);
+    }
+  });
+
   test('SIGKILL leaves no process and no mount', async () => {
     const { says, ended, child, seconds, mountPoint } = enter();
     await says('"pid":1');

@@ -217,6 +217,7 @@ describe('ending', () => {
        await run('sleep', [process.argv[1]], { signal: new AbortController().signal });`,
       [seconds],
     );
+    // At any moment: as soon as the second process is there it may not be sleep yet.
     await until(() => processesWith(seconds).length === 2, 'our process and its sleep');
     child.kill('SIGKILL');
     await until(() => processesWith(seconds).length === 0, 'the end of sleep');
