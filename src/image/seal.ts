@@ -9,7 +9,6 @@ import { layerFile, type ManifestLayer } from './manifest.ts';
 export const sealedFiles = ['manifest.json', 'boot.cfg', 'vmlinuz', 'initrd.img'] as const;
 /** The lists of checksums, each with its digest. */
 export const sumFiles = { SHA256SUMS: 'sha256', SHA512SUMS: 'sha512' } as const;
-export type SumFile = keyof typeof sumFiles;
 /** Every file of an image directory that has a signature beside it. */
 export const signedFiles: readonly string[] = [...sealedFiles, 'SHA256SUMS', 'SHA512SUMS'];
 

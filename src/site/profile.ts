@@ -22,8 +22,6 @@ export interface WantedPackage {
   readonly at: Position;
 }
 
-export type User = ProfileDocument['users'][number];
-
 /** The description of a system, all that it inherits included. */
 export interface Profile extends Omit<ProfileDocument, 'repositories' | 'packages' | 'overlay' | 'hostname'> {
   readonly name: string;
