@@ -148,3 +148,18 @@ export async function signDetached(
     await endAgent(home, context);
   }
 }
+
+/** Clear-signs a text file (RFC 9580, section 7): `output` is the text with the signature around it. */
+export async function signClear(
+  home: string,
+  fingerprint: string,
+  file: string,
+  output: string,
+  context: Context,
+): Promise<void> {
+  try {
+    await gpg(home, ['--local-user', fingerprint, '--clear-sign', '--output', output, file], context);
+  } finally {
+    await endAgent(home, context);
+  }
+}

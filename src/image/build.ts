@@ -3,11 +3,15 @@ import { join } from 'node:path';
 import { type Context, inStage } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
 import { digestFile, sha256 } from '../host/files.ts';
-import type { SecretKey } from '../host/gpg.ts';
+import { type SecretKey, signClear } from '../host/gpg.ts';
+import { dearmour } from '../host/gpgv.ts';
 import { takeLock } from '../host/lock.ts';
+import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
 import { canonicalJson, type Layer, pruneLayers, runStages } from '../rootfs/layers.ts';
+import { makeLocalRepository } from '../rootfs/local-repository.ts';
 import { packTree } from '../rootfs/pack.ts';
+import type { ResolvedPackage } from '../rootfs/resolve.ts';
 import { mountStack, unmount } from '../rootfs/stack.ts';
 import { bootstrapStage } from '../rootfs/stages/bootstrap.ts';
 import { configureStage } from '../rootfs/stages/configure.ts';
@@ -19,8 +23,8 @@ import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import { bootConfiguration } from './boot-entry.ts';
 import { siteCommit } from './commit.ts';
-import { gatherIngredients, type Ingredients } from './ingredients.ts';
-import { keysHome, signingKey } from './keys.ts';
+import { gatherIngredients, type Ingredients, packageFile } from './ingredients.ts';
+import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
 import { formatManifest, type Manifest, type ManifestLayer } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
 import { proveStack } from './prove.ts';
@@ -71,7 +75,7 @@ export async function buildImage(
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
-    const layers = await buildLayers(site, profile, ingredients, scratch, context);
+    const layers = await buildLayers(site, profile, ingredients, key, scratch, context);
     const store = await lockStore(site.store, context);
     try {
       return await publish({ site, profile, ingredients, layers, key, scratch }, context);
@@ -88,25 +92,35 @@ export async function buildImage(
 async function buildLayers(
   site: Site,
   profile: Profile,
-  { sources, upstream, resolution, sourceDateEpoch }: Ingredients,
+  { roots, upstream, resolution, sourceDateEpoch }: Ingredients,
+  key: BuildKey,
   scratch: string,
   context: Context,
 ): Promise<Layer[]> {
   const { suite, architecture, bootstrap: tool, recommends } = profile;
   const wanted = wantedPackages(profile).map(({ name }) => name);
+  const keyring = join(scratch, 'site.gpg');
+  const fileOf = (each: ResolvedPackage): string => packageFile(roots, each);
+  const provide = (name: string, packages: readonly ResolvedPackage[]) => async (): Promise<AptSource> => {
+    await writeFile(keyring, dearmour(await trustedKeys(site), publicKeysFile(site)));
+    const sign = async (file: string, output: string): Promise<void> =>
+      await signClear(key.home, key.fingerprint, file, output, context);
+    const directory = join(scratch, `repository-${name}`);
+    const options = { directory, suite, architecture, packages, fileOf, sign, keyring, sourceDateEpoch };
+    return await makeLocalRepository(options, context);
+  };
+  const { bootstrap, all } = resolution;
   return await runStages(
     site.cache,
     [
       bootstrapStage({
-        tool,
-        suite,
-        architecture,
-        sources,
-        packages: resolution.bootstrap,
-        sourceDateEpoch,
-        scratch,
+        ...{ tool, suite, architecture, packages: bootstrap, sourceDateEpoch, scratch },
+        provide: provide('bootstrap', bootstrap),
       }),
-      packagesStage({ architecture, sources, packages: resolution.all, wanted, recommends, sourceDateEpoch }),
+      packagesStage({
+        ...{ architecture, packages: all, wanted, recommends, sourceDateEpoch },
+        provide: provide('packages', all),
+      }),
       await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
       await configureStage({ profile, sources: upstream, sourceDateEpoch }),
       await liveStage({ sourceDateEpoch }),
@@ -115,12 +129,15 @@ async function buildLayers(
   );
 }
 
+/** The key that an image is sealed with, and the GnuPG home that it lies in. */
+type BuildKey = SecretKey & { readonly home: string };
+
 interface Built {
   readonly site: Site;
   readonly profile: Profile;
   readonly ingredients: Ingredients;
   readonly layers: readonly Layer[];
-  readonly key: SecretKey & { readonly home: string };
+  readonly key: BuildKey;
   readonly scratch: string;
 }
 

@@ -1,6 +1,5 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { syncIndices } from '../mirror/indices.ts';
@@ -9,17 +8,17 @@ import type { MirroredRepository } from '../mirror/repository.ts';
 import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
 import { newestPackageTime } from '../rootfs/epoch.ts';
-import { type Resolution, resolvePackages } from '../rootfs/resolve.ts';
-import { debootstrapPackages } from '../rootfs/stages/bootstrap.ts';
+import { fileUri } from '../rootfs/local-repository.ts';
+import { type Resolution, type ResolvedPackage, resolvePackages } from '../rootfs/resolve.ts';
 import type { Profile } from '../site/profile.ts';
 import { type Repository, type Site, suitesFor } from '../site/site.ts';
 import { cachedResolution } from './resolution-cache.ts';
 
 /** All that a build works with, brought to this machine and checked. */
 export interface Ingredients {
-  /** The repositories as apt finds them on the mirror. */
-  readonly sources: readonly AptSource[];
-  /** The same repositories at their own addresses, for the finished system. */
+  /** Where each repository lies on the mirror, by name. */
+  readonly roots: ReadonlyMap<string, string>;
+  /** The repositories at their own addresses, for the finished system. */
   readonly upstream: readonly AptSource[];
   readonly resolution: Resolution;
   readonly suites: readonly {
@@ -65,22 +64,16 @@ export async function gatherIngredients(
     aptSources(repository, profile.suite, fileUri(copy.root), keyring),
   );
   requireSuite(profile, sources);
-  // The suite itself comes first: debootstrap takes its base from it alone.
-  const ordered = sources.toSorted(
-    (a, b) => Number(b.suite === profile.suite) - Number(a.suite === profile.suite),
-  );
 
-  const resolution = await resolve(site, profile, ordered, suites, options.scratch, context);
-  // debootstrap installs other versions first than those that stay.
-  const needed = new Map([...resolution.all, ...resolution.bootstrap].map((each) => [each.sha256, each]));
+  const resolution = await resolve(site, profile, sources, suites, options.scratch, context);
   for (const { repository } of mirrored) {
-    const files = [...needed.values()].filter((each) => each.repository === repository.name);
+    const files = resolution.all.filter((each) => each.repository === repository.name);
     await fetchPool(site.mirror, repository, files, { offline: options.offline }, context);
   }
   const roots = new Map(mirrored.map(({ repository, copy }) => [repository.name, copy.root]));
-  const files = resolution.all.map(({ repository, path }) => join(roots.get(repository) ?? '', path));
+  const files = resolution.all.map((each) => packageFile(roots, each));
   return {
-    sources: ordered,
+    roots,
     upstream: mirrored.flatMap(({ repository, keyring }) =>
       aptSources(repository, profile.suite, repository.url[0] ?? '', keyring),
     ),
@@ -88,6 +81,16 @@ export async function gatherIngredients(
     suites,
     sourceDateEpoch: epochOverride() ?? (await newestPackageTime(files)),
   };
+}
+
+/** Where a package's file is on the mirror. */
+export function packageFile(
+  roots: Ingredients['roots'],
+  { repository, path }: Pick<ResolvedPackage, 'repository' | 'path'>,
+): string {
+  const root = roots.get(repository);
+  if (root === undefined) throw new TypeError(`no repository ${repository}`);
+  return join(root, path);
 }
 
 /** Asks the solver, unless the same was asked before of the same indices. */
@@ -100,14 +103,14 @@ async function resolve(
   context: Context,
 ): Promise<Resolution> {
   const started = performance.now();
-  const { architecture, recommends, bootstrap } = profile;
+  const { architecture, recommends } = profile;
   const wanted = wantedPackages(profile);
   const names = wanted.map(({ name }) => name);
   const releases = suites.map(({ name, suite, release }) => [name, suite, release]);
   context.emit({ event: 'stage', stage: 'resolve', state: 'start' });
   const { resolution, cached } = await cachedResolution(
     site.cache,
-    { releases, sources, architecture, recommends, bootstrap, names },
+    { releases, sources, architecture, recommends, names },
     async () =>
       await resolvePackages(
         {
@@ -115,7 +118,6 @@ async function resolve(
           architecture,
           recommends,
           wanted,
-          ...(await bootstrapChoice(profile, sources, scratch, context)),
           directory: join(scratch, 'apt'),
         },
         context,
@@ -124,22 +126,6 @@ async function resolve(
   const seconds = (performance.now() - started) / 1000;
   context.emit({ event: 'stage', stage: 'resolve', state: cached ? 'cached' : 'done', seconds });
   return resolution;
-}
-
-/** debootstrap chooses its packages by itself, from the suite alone; mmdebstrap leaves that to apt. */
-async function bootstrapChoice(
-  { bootstrap, suite, architecture }: Profile,
-  [source]: readonly AptSource[],
-  scratch: string,
-  context: Context,
-): Promise<{ readonly bootstrapFromFirst?: readonly string[] }> {
-  if (bootstrap === 'mmdebstrap' || source === undefined) return {};
-  return { bootstrapFromFirst: await debootstrapPackages({ suite, architecture, scratch, source }, context) };
-}
-
-/** apt's own spelling, with one slash: it names files so in what it prints. */
-function fileUri(path: string): string {
-  return pathToFileURL(path).href.replace('file://', 'file:');
 }
 
 function aptSources(repository: Repository, release: string, uri: string, keyring: string): AptSource[] {

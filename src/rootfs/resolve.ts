@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
@@ -36,11 +35,6 @@ export interface ResolveOptions {
   readonly architecture: string;
   readonly recommends: boolean;
   readonly wanted: readonly WantedPackage[];
-  /**
-   * The packages by name which the bootstrap installs from the first source alone, where it is debootstrap that
-   * chooses them; without it, the essential packages and apt from all sources.
-   */
-  readonly bootstrapFromFirst?: readonly string[];
   /** An empty directory for apt's state. */
   readonly directory: string;
 }
@@ -56,31 +50,16 @@ const essential = ['?essential', 'apt'];
  * @throws ReliveError `unknown-package` or `unsolvable`, naming the profile's lines
  */
 export async function resolvePackages(options: ResolveOptions, context: Context): Promise<Resolution> {
-  const { sources, directory, bootstrapFromFirst, wanted } = options;
-  const root = await updatedRoot(join(directory, 'all'), sources, options, context);
+  const { architecture, recommends, sources, wanted } = options;
+  const root = await makeAptRoot(options.directory, sources, aptSettings(architecture, recommends));
+  const update = { ...aptOptions(root, context), as: 'apt-get update' };
+  await run('apt-get', ['update', '--error-on=any', '-qq'], update);
   await refuseUnknown(root, options, context);
   const solve = solver(root, options, context);
-  const names = wanted.map(({ name }) => name);
-  if (bootstrapFromFirst === undefined) {
-    return { bootstrap: await solve(essential), all: await solve([...essential, ...names]) };
-  }
-  const first = await updatedRoot(join(directory, 'first'), sources.slice(0, 1), options, context);
-  return {
-    bootstrap: await solver(first, options, context)(bootstrapFromFirst),
-    all: await solve([...essential, ...bootstrapFromFirst, ...names]),
-  };
-}
-
-async function updatedRoot(
-  directory: string,
-  sources: readonly AptSource[],
-  { architecture, recommends }: ResolveOptions,
-  context: Context,
-): Promise<AptRoot> {
-  const root = await makeAptRoot(directory, sources, aptSettings(architecture, recommends));
-  const options = { ...aptOptions(root, context), as: 'apt-get update' };
-  await run('apt-get', ['update', '--error-on=any', '-qq'], options);
-  return root;
+  const bootstrap = await solve(essential);
+  // By name: of alternatives the system must have at least what the bootstrap brought.
+  const all = await solve([...bootstrap, ...wanted].map(({ name }) => name));
+  return { bootstrap, all };
 }
 
 function solver(root: AptRoot, { sources, wanted }: ResolveOptions, context: Context): Solve {

@@ -11,9 +11,9 @@ export interface BootstrapOptions {
   readonly tool: 'mmdebstrap' | 'debootstrap';
   readonly suite: string;
   readonly architecture: string;
-  /** On the mirror, by `file:`; the first one is the suite itself. */
-  readonly sources: readonly AptSource[];
   readonly packages: readonly ResolvedPackage[];
+  /** Makes a repository of exactly these packages, by `file:`; asked for only where the stage is not cached. */
+  readonly provide: () => Promise<AptSource>;
   readonly sourceDateEpoch: number;
   /** A directory for files that are needed only meanwhile. */
   readonly scratch: string;
@@ -26,14 +26,20 @@ export function bootstrapStage(options: BootstrapOptions): Stage {
     name: 'bootstrap',
     inputs: { tool, suite, architecture, packages: packageInputs(packages), sourceDateEpoch },
     work: async ({ root }, context) => {
-      if (tool === 'mmdebstrap') await mmdebstrap(options, root, context);
-      else await debootstrap(options, root, context);
+      const source = await options.provide();
+      if (tool === 'mmdebstrap') await mmdebstrap(options, source, root, context);
+      else await debootstrap(options, source, root, context);
       await removeHostTraces(root);
     },
   };
 }
 
-async function mmdebstrap(options: BootstrapOptions, root: string, context: Context): Promise<void> {
+async function mmdebstrap(
+  options: BootstrapOptions,
+  { uri, suite, components, keyring }: AptSource,
+  root: string,
+  context: Context,
+): Promise<void> {
   const config = join(options.scratch, 'mmdebstrap.conf');
   await writeFile(config, `${aptSettings(options.architecture, false).join('\n')}\n`);
   await run(
@@ -52,54 +58,26 @@ async function mmdebstrap(options: BootstrapOptions, root: string, context: Cont
       options.suite,
       root,
       // copy: instead of file: has apt check and copy the packages, which the inner dpkg could not see otherwise.
-      ...options.sources.map(
-        ({ uri, suite, components, keyring }) =>
-          `deb [signed-by=${keyring}] ${uri.replace(/^file:/, 'copy:').replaceAll(' ', '%20')} ${suite} ${components.join(' ')}`,
-      ),
+      `deb [signed-by=${keyring}] ${uri.replace(/^file:/, 'copy:').replaceAll(' ', '%20')} ${suite} ${components.join(' ')}`,
     ],
     { ...context, ...toolEnvironment(options), onLine: notes(context) },
   );
 }
 
-/**
- * The names of the packages which debootstrap's own resolver takes: the required ones, apt, and what these depend on.
- * It knows one suite and one version of each.
- */
-export async function debootstrapPackages(
-  options: Pick<BootstrapOptions, 'suite' | 'architecture' | 'scratch'> & { readonly source: AptSource },
+async function debootstrap(
+  options: BootstrapOptions,
+  { uri, components, keyring }: AptSource,
+  root: string,
   context: Context,
-): Promise<string[]> {
-  const { suite, scratch, source } = options;
-  const { stdout } = await run(
+): Promise<void> {
+  await run(
     'debootstrap',
-    [...debootstrapArguments(options, source), '--print-debs', suite, join(scratch, 'debs'), source.uri],
-    { ...context, env: { TMPDIR: scratch } },
+    [
+      ...['--variant=minbase', `--arch=${options.architecture}`, `--keyring=${keyring}`, '--force-check-gpg'],
+      ...['--merged-usr', `--components=${components.join(',')}`, options.suite, root, uri],
+    ],
+    { ...context, ...toolEnvironment(options), onLine: notes(context) },
   );
-  return stdout
-    .split('\n')
-    .filter((line) => !/^[A-Z]: /.test(line))
-    .flatMap((line) => line.split(' '))
-    .filter((name) => name !== '');
-}
-
-function debootstrapArguments(
-  { architecture }: Pick<BootstrapOptions, 'architecture'>,
-  { keyring, components }: AptSource,
-): string[] {
-  return [
-    ...['--variant=minbase', `--arch=${architecture}`, `--keyring=${keyring}`, '--force-check-gpg'],
-    ...['--merged-usr', `--components=${components.join(',')}`],
-  ];
-}
-
-async function debootstrap(options: BootstrapOptions, root: string, context: Context): Promise<void> {
-  const [main] = options.sources;
-  if (main === undefined) throw new TypeError('a bootstrap without a repository');
-  await run('debootstrap', [...debootstrapArguments(options, main), options.suite, root, main.uri], {
-    ...context,
-    ...toolEnvironment(options),
-    onLine: notes(context),
-  });
 }
 
 function toolEnvironment({ sourceDateEpoch, scratch }: BootstrapOptions) {

@@ -9,9 +9,9 @@ import type { ResolvedPackage } from '../resolve.ts';
 
 export interface PackagesOptions {
   readonly architecture: string;
-  /** On the mirror, by `file:`. */
-  readonly sources: readonly AptSource[];
   readonly packages: readonly ResolvedPackage[];
+  /** Makes a repository of exactly these packages, by `file:`; asked for only where the stage is not cached. */
+  readonly provide: () => Promise<AptSource>;
   /** The packages asked for by name; the others are marked as automatically installed. */
   readonly wanted: readonly string[];
   readonly recommends: boolean;
@@ -25,7 +25,7 @@ export function packageInputs(packages: readonly ResolvedPackage[]): string[] {
   );
 }
 
-/** Where the mirror and the keyrings are seen in the system meanwhile. */
+/** Where the repository and its keyring are seen in the system meanwhile. */
 const meanwhile = '/run/relive';
 const generator = '/usr/sbin/update-initramfs';
 
@@ -37,7 +37,7 @@ export function packagesStage(options: PackagesOptions): Stage {
     inputs: { packages: packageInputs(packages), wanted, recommends, sourceDateEpoch },
     work: async ({ chroot: enter }, context) => {
       const chroot = await enter();
-      const environment = await provideMirror(chroot, options);
+      const environment = await provideRepository(chroot, await options.provide(), options);
       const apt = async (...args: string[]): Promise<void> => {
         await chroot.run('apt-get', args, {
           env: { ...environment, SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
@@ -68,27 +68,28 @@ export function packagesStage(options: PackagesOptions): Stage {
   };
 }
 
-async function provideMirror(chroot: Chroot, options: PackagesOptions): Promise<{ APT_CONFIG: string }> {
+async function provideRepository(
+  chroot: Chroot,
+  source: AptSource,
+  { architecture, recommends }: PackagesOptions,
+): Promise<{ APT_CONFIG: string }> {
   const inside = join(chroot.root, meanwhile);
   await mkdir(join(inside, 'lists/partial'), { recursive: true });
   await mkdir(join(inside, 'cache/archives/partial'), { recursive: true });
-  const sources: AptSource[] = [];
-  for (const [index, source] of options.sources.entries()) {
-    const directory = decodeURIComponent(new URL(source.uri).pathname);
-    const place = `${meanwhile}/mirror/${index}`;
-    const keyring = `${meanwhile}/keyring-${index}${source.keyring.endsWith('.asc') ? '.asc' : '.gpg'}`;
-    await chroot.bind(directory, place);
-    await copyFile(source.keyring, join(chroot.root, keyring));
-    sources.push({ ...source, uri: `file:${place}`, keyring });
-  }
-  await writeFile(join(inside, 'sources.list'), sourcesList(sources));
+  const keyring = `${meanwhile}/keyring.gpg`;
+  await chroot.bind(decodeURIComponent(new URL(source.uri).pathname), `${meanwhile}/repository`);
+  await copyFile(source.keyring, join(chroot.root, keyring));
+  await writeFile(
+    join(inside, 'sources.list'),
+    sourcesList([{ ...source, uri: `file:${meanwhile}/repository`, keyring }]),
+  );
   const places = [
     `Dir::Etc::sourcelist "${meanwhile}/sources.list";`,
     'Dir::Etc::sourceparts "/dev/null";',
     `Dir::State::lists "${meanwhile}/lists";`,
     `Dir::Cache "${meanwhile}/cache";`,
   ];
-  const settings = aptSettings(options.architecture, options.recommends);
+  const settings = aptSettings(architecture, recommends);
   await writeFile(join(inside, 'apt.conf'), `${[...places, ...settings].join('\n')}\n`);
   return { APT_CONFIG: `${meanwhile}/apt.conf` };
 }
