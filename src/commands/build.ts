@@ -11,7 +11,7 @@ export async function run(call: Call): Promise<CommandResult> {
   const { image, manifest, unchanged } = await buildImage(
     site,
     profile,
-    { offline: call.options['offline'] === true },
+    { offline: call.options['offline'] === true, locked: call.options['locked'] === true },
     call.context,
   );
   const size = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);

@@ -70,3 +70,11 @@ export function optionValue(call: Call, name: string): string | undefined {
   const value = call.options[name];
   return typeof value === 'string' ? value : undefined;
 }
+
+/** The values of a positional argument that takes many. */
+export function manyArguments(call: Call, index: number): readonly string[] {
+  const values = call.arguments[index];
+  if (values === undefined) return [];
+  if (typeof values === 'string') throw new TypeError(`argument ${index} takes one value only`);
+  return values;
+}

@@ -106,12 +106,33 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./keys-export.ts'),
   },
   {
+    name: 'lock',
+    summary: 'resolve the packages of profiles and write their locks',
+    description:
+      'Asks the repositories what they have now and apt what goes together, and writes locks/PROFILE.ARCHITECTURE.json:\n' +
+      'each package with its version, SHA-256 and why it is in. Prints what changed. relive build installs what is locked\n' +
+      'until it is locked anew; commit locks together with profiles.',
+    arguments: [{ name: '[profile...]', description: 'the profiles (default: all that can be built)' }],
+    options: [{ flags: '--offline', description: 'use the indices that the mirror has, and no network' }],
+    examples: [
+      { command: 'relive lock', says: 'take the newest packages for all profiles' },
+      { command: 'relive lock demo && git diff locks', says: 'see what came, went or changed' },
+    ],
+    load: async () => await import('./lock.ts'),
+  },
+  {
     name: 'build',
     summary: 'build a full image of a profile',
     description:
-      'Mirrors the indices of the repositories, resolves the packages, builds the system in stages, packs, proves and seals\nit. Stages whose inputs did not change are taken from the cache; where nothing changed at all, no image is made.',
+      'Takes the packages of the lock (made when there is none, or when the profile asks for others), builds the system in\nstages, packs, proves and seals it. Stages whose inputs did not change are taken from the cache; where nothing changed\nat all, no image is made. relive lock brings newer packages.',
     arguments: [{ name: '<profile>', description: 'the name of a profile of the site' }],
-    options: [{ flags: '--offline', description: 'use what the mirror has, and no network' }],
+    options: [
+      { flags: '--offline', description: 'use what the mirror has, and no network' },
+      {
+        flags: '--locked',
+        description: 'fail where there is no lock, or the profile asks for other packages',
+      },
+    ],
     examples: [
       { command: 'relive build demo', says: 'the next image of the profile demo' },
       { command: 'relive build demo --offline', says: 'out of the local mirror alone' },

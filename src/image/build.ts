@@ -1,5 +1,6 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
 import { digestFile, sha256 } from '../host/files.ts';
@@ -19,12 +20,14 @@ import { filesStage } from '../rootfs/stages/files.ts';
 import { initrdName, kernelName, liveStage } from '../rootfs/stages/live.ts';
 import { packagesStage } from '../rootfs/stages/packages.ts';
 import { digestTree } from '../rootfs/tree.ts';
+import { formatLock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import { bootConfiguration } from './boot-entry.ts';
 import { siteCommit } from './commit.ts';
-import { gatherIngredients, type Ingredients, packageFile } from './ingredients.ts';
+import { gatherIngredients, type Ingredients } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
+import { packageFile } from './lock.ts';
 import { formatManifest, type Manifest, type ManifestLayer } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
 import { proveStack } from './prove.ts';
@@ -39,7 +42,7 @@ import {
 } from './store.ts';
 
 /** Changed when an image is put together otherwise than before, so that a build does not call it unchanged. */
-const generation = 2;
+const generation = 3;
 
 /** What each layer of a full image leaves out of the tree, in mksquashfs's extended wildcards. */
 const leftOut: Readonly<Record<ManifestLayer['role'], readonly string[]>> = {
@@ -49,6 +52,8 @@ const leftOut: Readonly<Record<ManifestLayer['role'], readonly string[]>> = {
 
 export interface BuildOptions {
   readonly offline: boolean;
+  /** Insist on a lock that answers what the profile asks. */
+  readonly locked: boolean;
 }
 
 export interface BuildResult {
@@ -92,7 +97,7 @@ export async function buildImage(
 async function buildLayers(
   site: Site,
   profile: Profile,
-  { roots, upstream, resolution, sourceDateEpoch }: Ingredients,
+  { lock, upstream, sourceDateEpoch }: Ingredients,
   key: BuildKey,
   scratch: string,
   context: Context,
@@ -100,7 +105,7 @@ async function buildLayers(
   const { suite, architecture, bootstrap: tool, recommends } = profile;
   const wanted = wantedPackages(profile).map(({ name }) => name);
   const keyring = join(scratch, 'site.gpg');
-  const fileOf = (each: ResolvedPackage): string => packageFile(roots, each);
+  const fileOf = (each: ResolvedPackage): string => packageFile(site, each);
   const provide = (name: string, packages: readonly ResolvedPackage[]) => async (): Promise<AptSource> => {
     await writeFile(keyring, dearmour(await trustedKeys(site), publicKeysFile(site)));
     const sign = async (file: string, output: string): Promise<void> =>
@@ -109,7 +114,8 @@ async function buildLayers(
     const options = { directory, suite, architecture, packages, fileOf, sign, keyring, sourceDateEpoch };
     return await makeLocalRepository(options, context);
   };
-  const { bootstrap, all } = resolution;
+  const all = lock.packages;
+  const bootstrap = all.filter(({ name }) => lock.bootstrap.includes(name));
   return await runStages(
     site.cache,
     [
@@ -156,17 +162,16 @@ async function publish(built: Built, context: Context): Promise<BuildResult> {
     }),
   );
   const newest = await newestImage(site.store, profile.name);
-  if (newest !== undefined) {
-    const manifest = await readManifest(newest);
-    if (manifest.inputs === inputs) return { image: newest, manifest, unchanged: true };
-  }
+  const manifest = newest === undefined ? undefined : await comparable(newest, context);
+  if (newest !== undefined && manifest?.inputs === inputs)
+    return { image: newest, manifest, unchanged: true };
   const name = { profile: profile.name, version: nextVersion(newest?.version, new Date()) };
   const staging = await stagingDirectory(site.store);
   try {
     const packed = await pack(built, staging, context);
     const top = layers.at(-1);
     if (top === undefined) throw new TypeError('a build without stages');
-    const manifest = await describe(built, {
+    const described = await describe(built, {
       name,
       commit,
       inputs,
@@ -177,17 +182,29 @@ async function publish(built: Built, context: Context): Promise<BuildResult> {
     const directory = join(staging, imageName(name));
     await inStage(context, 'seal', async () => {
       await mkdir(directory);
-      const text = formatManifest(manifest);
+      const text = formatManifest(described);
       await writeFile(join(directory, 'manifest.json'), text);
-      await writeFile(join(directory, 'boot.cfg'), bootConfiguration(manifest, text));
+      await writeFile(join(directory, 'boot.cfg'), bootConfiguration(described, text));
       await copyFile(join(top.output, kernelName), join(directory, kernelName));
       await copyFile(join(top.output, initrdName), join(directory, initrdName));
       await sealImage(directory, packed.layers, key, ingredients.sourceDateEpoch, context);
     });
     const image = await publishImage(site.store, name, directory, packed.layers);
-    return { image, manifest, unchanged: false };
+    return { image, manifest: described, unchanged: false };
   } finally {
     await rm(staging, { recursive: true, force: true });
+  }
+}
+
+/** The manifest of the newest image; a damaged one does not hinder the next image, which replaces it. */
+async function comparable(image: StoredImage, context: Context): Promise<Manifest | undefined> {
+  try {
+    return await readManifest(image);
+  } catch (error) {
+    if (!isReliveError(error, 'corrupt')) throw error;
+    const hint = `relive image verify ${image.name} names the damage`;
+    context.emit({ event: 'warning', message: `${image.name} is damaged: ${error.message}`, hint });
+    return undefined;
   }
 }
 
@@ -261,16 +278,15 @@ async function describe(
     kernel: { version, ...kernel },
     initrd: await digestFile(join(output, initrdName), 'sha256'),
     boot: { verify: profile.boot.verify, parameters: [...profile.boot.parameters] },
-    repositories: ingredients.suites.map((suite) => ({ ...suite })),
-    packages: ingredients.resolution.all.map(
-      ({ name, version: packageVersion, architecture, repository, sha256: hash }) => ({
-        name,
-        version: packageVersion,
-        architecture,
-        repository,
-        sha256: hash,
-      }),
-    ),
+    lock: sha256(formatLock(ingredients.lock)),
+    repositories: ingredients.lock.repositories,
+    packages: ingredients.lock.packages.map((each) => ({
+      name: each.name,
+      version: each.version,
+      architecture: each.architecture,
+      repository: each.repository,
+      sha256: each.sha256,
+    })),
     inputs: made.inputs,
     sourceDateEpoch: ingredients.sourceDateEpoch,
     relive: reliveVersion,

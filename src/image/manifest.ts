@@ -38,6 +38,8 @@ export const manifestSchema = z.strictObject({
   kernel: z.strictObject({ version: word, digest, size }),
   initrd: z.strictObject({ digest, size }),
   boot: z.strictObject({ verify: z.enum(['signature', 'none']), parameters: z.array(z.string()) }),
+  /** SHA-256 of the lock that the packages are from. */
+  lock: digest,
   /** What the repositories said of themselves when the packages were resolved. */
   repositories: z.array(
     z.strictObject({ name: word, suite: z.string(), date: z.iso.datetime(), release: digest }),

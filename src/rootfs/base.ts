@@ -1,3 +1,4 @@
+import { formatPosition } from '../site/position.ts';
 import type { Profile } from '../site/profile.ts';
 import type { WantedPackage } from './resolve.ts';
 
@@ -20,7 +21,7 @@ const kernel: Readonly<
 };
 
 function base(name: string, why: string): WantedPackage {
-  return { name, from: `relive's base packages (${why})` };
+  return { name, why: 'base', from: `relive's base packages (${why})` };
 }
 
 /** The packages that a profile's system consists of beside the essential ones, each with who wants it. */
@@ -28,7 +29,11 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
   const wanted = [
     ...live.map((name) => base(name, 'live system')),
     ...kernel[profile.host][profile.architecture].map((name) => base(name, profile.host)),
-    ...profile.packages.map(({ name, at }) => ({ name, from: `${at.file}:${at.line}:${at.column}` })),
+    ...profile.packages.map(({ name, at }) => ({
+      name,
+      why: 'profile' as const,
+      from: formatPosition(at),
+    })),
   ];
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));

@@ -1,7 +1,9 @@
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { parseStanzas } from '../debian/control.ts';
 import { run } from '../host/process.ts';
 import { type AptRoot, type AptSource, aptSettings, makeAptRoot } from './apt.ts';
+import { explainPackages } from './reasons.ts';
 
 /** A package which the solver chose, as the signed index of its repository describes it. */
 export interface ResolvedPackage {
@@ -19,6 +21,8 @@ export interface ResolvedPackage {
 /** A package that a profile asks for, and where it does. */
 export interface WantedPackage {
   readonly name: string;
+  /** Whether the profile names it, or relive adds it for every system of its kind. */
+  readonly why: 'profile' | 'base';
   /** `profiles/kiosk.yaml:7:5`, or what else names it for the user. */
   readonly from: string;
 }
@@ -28,6 +32,8 @@ export interface Resolution {
   readonly bootstrap: readonly ResolvedPackage[];
   /** All packages of the system, those of the bootstrap included. Sorted by name. */
   readonly all: readonly ResolvedPackage[];
+  /** Why each is in: `essential`, `profile`, `base`, or the package that needs it. */
+  readonly reasons: ReadonlyMap<string, string>;
 }
 
 export interface ResolveOptions {
@@ -59,7 +65,8 @@ export async function resolvePackages(options: ResolveOptions, context: Context)
   const bootstrap = await solve(essential);
   // By name: of alternatives the system must have at least what the bootstrap brought.
   const all = await solve([...bootstrap, ...wanted].map(({ name }) => name));
-  return { bootstrap, all };
+  const reasons = await explain({ bootstrap, all }, root, options, context);
+  return { bootstrap, all, reasons };
 }
 
 function solver(root: AptRoot, { sources, wanted }: ResolveOptions, context: Context): Solve {
@@ -77,6 +84,38 @@ function solver(root: AptRoot, { sources, wanted }: ResolveOptions, context: Con
       .map((line) => parseUri(line, sources))
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   };
+}
+
+/** Why each package is in, by the control data of the signed indices. */
+async function explain(
+  { bootstrap, all }: Pick<Resolution, 'bootstrap' | 'all'>,
+  root: AptRoot,
+  { wanted, recommends }: ResolveOptions,
+  context: Context,
+): Promise<Map<string, string>> {
+  const exact = all.map(({ name, version }) => `${name}=${version}`);
+  const { stdout } = await run(
+    'apt-cache',
+    ['show', '--no-all-versions', ...exact],
+    aptOptions(root, context),
+  );
+  const stanzas = parseStanzas(stdout, 'apt-cache show');
+  const roots = new Map<string, string>();
+  for (const { name } of bootstrap) {
+    const stanza = stanzas.find((each) => each.get('package') === name);
+    if (name === 'apt' || stanza?.get('essential') === 'yes') roots.set(name, 'essential');
+  }
+  for (const { name, why } of wanted) roots.set(name, why);
+  return explainPackages(
+    stanzas.map((stanza) => ({
+      name: stanza.get('package') ?? '',
+      needs: ['pre-depends', 'depends', ...(recommends ? ['recommends'] : [])].map(
+        (field) => stanza.get(field) ?? '',
+      ),
+      provides: stanza.get('provides') ?? '',
+    })),
+    roots,
+  );
 }
 
 function aptOptions(root: AptRoot, { signal }: Context) {
