@@ -37,16 +37,18 @@ function quote(word: string): string {
  * boot.cfg: the menu entry of an image, a GRUB script to be sourced with relive_root (a device, `(cd0)`) and
  * relive_dir (the image's directory there) set. An entry's body runs long after, so both are handed on as its
  * arguments. Whoever may switch the machine on may boot it (--unrestricted); changing entries is not for everybody, and
- * is for the medium's own configuration to forbid. The command line in it holds the manifest's digest: whoever checked this file's signature can trust it.
+ * is for the medium's own configuration to forbid. The command line in it holds the manifest's digest: whoever checked
+ * this file's signature can trust it.
+ *
+ * Kernel and initrd are loaded by `relive_boot ROOT DIR PARAMETER...`, a function of the medium's GRUB: plain `linux`
+ * and `initrd` would start the kernel alone when the initrd is refused, and say nothing of which file it was.
  */
 export function bootConfiguration(manifest: Manifest, manifestText: string): string {
   const title = `${manifest.image} (${manifest.suite} ${manifest.architecture}, ${manifest.kind})`;
   const line = kernelCommandLine(manifest, manifestText).map(quote).join(' ');
   return [
     `menuentry ${quote(title)} --unrestricted --id ${quote(manifest.image)} "$relive_root" "$relive_dir" {`,
-    `  echo ${quote(`Loading ${manifest.image} ...`)}`,
-    `  linux "$2$3/vmlinuz" ${line}`,
-    '  initrd "$2$3/initrd.img"',
+    `  relive_boot "$2" "$3" ${line}`,
     '}',
     '',
   ].join('\n');
