@@ -169,4 +169,17 @@ export const commands: readonly CommandSpec[] = [
     ],
     load: async () => await import('./image-verify.ts'),
   },
+  {
+    name: 'image export',
+    summary: 'write an image as one file that boots',
+    description:
+      'The ISO starts by BIOS and UEFI, from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site.',
+    arguments: [{ name: '<image>', description: 'an image, or a profile for its newest one' }],
+    options: [{ flags: '--iso [file]', description: 'a hybrid ISO (default: isos/IMAGE.iso in the store)' }],
+    examples: [
+      { command: 'relive image export demo --iso', says: 'the newest image of demo, into the store' },
+      { command: 'relive image export demo-20261122.01 --iso /tmp/demo.iso', says: 'one image, elsewhere' },
+    ],
+    load: async () => await import('./image-export.ts'),
+  },
 ];

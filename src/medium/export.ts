@@ -1,0 +1,124 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { ReliveError, systemCode } from '../core/error.ts';
+import { type Context, inStage } from '../core/event.ts';
+import { takeNameAway, withScratchDirectory } from '../host/anonymous.ts';
+import { exists } from '../host/files.ts';
+import { publicKeysFile } from '../image/keys.ts';
+import { layerFile } from '../image/manifest.ts';
+import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
+import type { Site } from '../site/site.ts';
+import { type IsoOptions, isoStage, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
+
+/** Where the images and the public keys of a site are; absolute paths. */
+export type ImageSource = Pick<Site, 'store' | 'keys'>;
+
+/** @throws ReliveError `not-found` for an image that wants its signatures checked, and no keys; `corrupt` */
+async function isoOptions(site: ImageSource, image: StoredImage): Promise<IsoOptions> {
+  const manifest = await readManifest(image);
+  const keys = publicKeysFile(site);
+  const signed = manifest.boot.verify === 'signature';
+  if (signed && !(await exists(keys))) {
+    throw new ReliveError('not-found', `no public keys for GRUB to check ${image.name} with: ${keys}`, {
+      hint: 'copy the public keys of the site that made the image there',
+    });
+  }
+  return {
+    store: site.store,
+    image,
+    layers: manifest.layers.map(layerFile),
+    publicKey: signed ? keys : undefined,
+    volumeId: volumeIdOf(image.name),
+    sourceDateEpoch: manifest.sourceDateEpoch,
+  };
+}
+
+export interface ExportedIso {
+  readonly image: string;
+  readonly file: string;
+  readonly bytes: number;
+}
+
+/** Where an image's ISO is in a store. */
+function isoFileOf(store: string, image: string): string {
+  return join(storePaths.isos(store), `${image}.iso`);
+}
+
+/**
+ * Writes the ISO of an image.
+ * @param name an image, or a profile for its newest one
+ * @param output the file; STORE/isos/IMAGE.iso where undefined
+ * @throws ReliveError `not-found`, and as `writeIso`
+ */
+export async function exportIso(
+  source: ImageSource,
+  name: string,
+  output: string | undefined,
+  context: Context,
+): Promise<ExportedIso> {
+  const image = await findImage(source.store, name);
+  const options = await isoOptions(source, image);
+  const file = output === undefined ? isoFileOf(source.store, image.name) : resolve(output);
+  if (output === undefined) await mkdir(dirname(file), { recursive: true });
+  else await requireDirectory(dirname(file));
+  const { bytes } = await inStage(context, isoStage, async () => {
+    return await writeIso({ ...options, output: file }, context);
+  });
+  return { image: image.name, file, bytes };
+}
+
+async function requireDirectory(directory: string): Promise<void> {
+  if (await exists(directory)) return;
+  throw new ReliveError('usage', `there is no directory ${directory} to write the ISO into`);
+}
+
+async function modified(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).mtimeMs;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Runs `work` with a bootable ISO: the file itself where `target` names one; for an image its ISO in the store when
+ * that is newer than the image, else one made for the occasion that has no name and leaves nothing behind.
+ * @param source is asked for an image only: an ISO needs no site
+ * @param target FILE.iso, an image, or a profile for its newest image
+ * @throws ReliveError `not-found`, and as `writeIso`
+ */
+export async function withBootableIso<T>(
+  source: () => Promise<ImageSource>,
+  target: string,
+  context: Context,
+  work: (iso: { readonly file: string; readonly image: string | undefined }) => Promise<T>,
+): Promise<T> {
+  if (target.includes('/') || target.endsWith('.iso')) {
+    if (await exists(target)) return await work({ file: resolve(target), image: undefined });
+    throw new ReliveError('not-found', `there is no file ${target}`, {
+      hint: 'relive image export IMAGE --iso writes one; relive vm takes the name of an image, too',
+    });
+  }
+  const site = await source();
+  const image = await findImage(site.store, target);
+  const file = isoFileOf(site.store, image.name);
+  const [isoTime, imageTime] = [await modified(file), await modified(join(image.directory, 'manifest.json'))];
+  if (isoTime !== undefined && imageTime !== undefined && isoTime > imageTime) {
+    return await work({ file, image: image.name });
+  }
+  const options = await isoOptions(site, image);
+  await mkdir(dirname(file), { recursive: true });
+  const nameless = await inStage(context, isoStage, async () => {
+    return await withScratchDirectory(dirname(file), async (scratch) => {
+      const made = join(scratch, 'medium.iso');
+      await writeIsoInto(made, scratch, options, context);
+      return await takeNameAway(made);
+    });
+  });
+  try {
+    return await work({ file: nameless.path, image: image.name });
+  } finally {
+    await nameless.close();
+  }
+}
