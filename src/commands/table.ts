@@ -182,4 +182,50 @@ export const commands: readonly CommandSpec[] = [
     ],
     load: async () => await import('./image-export.ts'),
   },
+  {
+    name: 'vm',
+    summary: 'boot an image here, in QEMU',
+    description:
+      'Boots, waits until the guest reports itself healthy on its serial console, powers it off and says how long that took.\nA guest that does not come up is an error with the last screen of its console.',
+    arguments: [
+      { name: '<image|file.iso>', description: 'an image, a profile for its newest one, or an ISO file' },
+    ],
+    options: [
+      {
+        flags: '--firmware <kind>',
+        description: 'what starts it',
+        choices: ['bios', 'uefi'],
+        default: 'bios',
+      },
+      {
+        flags: '--accel <kind>',
+        description: 'KVM, emulation, or KVM where a tiny guest proves that it works',
+        choices: ['auto', 'kvm', 'tcg'],
+        default: 'auto',
+      },
+      { flags: '--memory <mib>', description: 'its memory in MiB', default: '1024' },
+      { flags: '--cpus <number>', description: 'its processors', default: '2' },
+      {
+        flags: '--net <kind>',
+        description: "its network: none, or QEMU's own",
+        choices: ['none', 'user'],
+        default: 'none',
+      },
+      { flags: '--console', description: 'show its serial console' },
+      { flags: '--log <file>', description: 'keep all that it prints there' },
+      { flags: '--screenshot <file.png>', description: 'a picture of its screen, once it has reported' },
+      {
+        flags: '--timeout <seconds>',
+        description: 'how long it may take until it is healthy',
+        default: '300',
+      },
+      { flags: '--keep', description: 'leave it running until Ctrl-C' },
+    ],
+    examples: [
+      { command: 'relive vm demo', says: 'does the newest image of demo come up?' },
+      { command: 'relive vm demo --firmware uefi --console', says: 'by UEFI, with its console shown' },
+      { command: 'relive vm demo.iso --keep --net user', says: 'an ISO, with a network, until Ctrl-C' },
+    ],
+    load: async () => await import('./vm.ts'),
+  },
 ];

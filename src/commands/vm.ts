@@ -1,0 +1,63 @@
+import { ReliveError } from '../core/error.ts';
+import { withBootableIso } from '../medium/export.ts';
+import { formatSeconds } from '../report/format.ts';
+import type { CommandResult } from '../report/reporter.ts';
+import { loadSite } from '../site/site.ts';
+import { bootDefaults, bootImage } from '../vm/boot.ts';
+import { type Call, optionValue, requiredArgument } from './command.ts';
+
+/** A whole number above zero, or the default where the option was not given. */
+function numberOption(call: Call, name: string, most: number, otherwise: number): number {
+  const text = optionValue(call, name);
+  if (text === undefined) return otherwise;
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : 0;
+  if (value >= 1 && value <= most) return value;
+  throw new ReliveError('usage', `--${name} ${text}: a whole number from 1 to ${most} is wanted`);
+}
+
+function choice<T extends string>(call: Call, name: string, choices: readonly T[], otherwise: T): T {
+  const value = optionValue(call, name);
+  return choices.find((one) => one === value) ?? otherwise;
+}
+
+export async function run(call: Call): Promise<CommandResult> {
+  const { context } = call;
+  const keep = call.options['keep'] === true;
+  const log = optionValue(call, 'log');
+  const screenshot = optionValue(call, 'screenshot');
+  const firmware = choice(call, 'firmware', ['bios', 'uefi'], bootDefaults.firmware);
+  const settings = {
+    ...bootDefaults,
+    firmware,
+    accelerator: choice(call, 'accel', ['auto', 'kvm', 'tcg'], bootDefaults.accelerator),
+    network: choice(call, 'net', ['none', 'user'], bootDefaults.network),
+    memoryMib: numberOption(call, 'memory', 1_048_576, bootDefaults.memoryMib),
+    cpus: numberOption(call, 'cpus', 255, bootDefaults.cpus),
+    timeoutSeconds: numberOption(call, 'timeout', 86_400, bootDefaults.timeoutSeconds),
+    log,
+    screenshot,
+    onLine:
+      call.options['console'] === true
+        ? (line: string): void => context.emit({ event: 'note', message: line })
+        : undefined,
+    whileHealthy: keep
+      ? async (): Promise<void> => {
+          context.emit({ event: 'note', message: 'The guest runs until Ctrl-C, or until it switches off.' });
+          await new Promise<never>(() => undefined);
+        }
+      : undefined,
+  };
+  const result = await withBootableIso(
+    async () => await loadSite(call.siteDirectory),
+    requiredArgument(call, 0),
+    context,
+    async ({ file, image }) => await bootImage({ ...settings, medium: file, image }, context),
+  );
+  const { image, accelerator, seconds, powerOffSeconds, clean } = result;
+  const end = clean ? `powered off in ${formatSeconds(powerOffSeconds)}` : 'had to be ended';
+  return {
+    ok: true,
+    data: { ...result, firmware, log, screenshot },
+    text: `${image} is healthy: up in ${formatSeconds(seconds)} (${firmware}, ${accelerator}), ${end}`,
+  };
+}

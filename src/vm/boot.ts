@@ -1,0 +1,287 @@
+import type { ChildProcess } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Duplex } from 'node:stream';
+import { isReliveError, ReliveError } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { anonymousFile } from '../host/anonymous.ts';
+import { endGroup, start } from '../host/process.ts';
+import { type Accelerator, chooseAccelerator } from './accel.ts';
+import { Console, verdictOf } from './console.ts';
+import { type Firmware, firmwareVariables, qemuArguments } from './qemu.ts';
+import { Qmp } from './qmp.ts';
+
+/** After a bad sign the guest may go on for this long, so that the last screen shows all of its message. */
+const settleMilliseconds = 1000;
+/** How many of QEMU's own messages an error shows. */
+const tailLines = 10;
+
+/** The stages that a boot reports. */
+export const bootStage = 'boot';
+export const powerOffStage = 'power off';
+
+export interface BootOptions {
+  /** The hybrid ISO to boot. */
+  readonly medium: string;
+  /** The image that must report itself healthy; any, where it is not known. */
+  readonly image: string | undefined;
+  readonly firmware: Firmware;
+  readonly accelerator: Accelerator | 'auto';
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly network: 'none' | 'user';
+  readonly attach: 'disk' | 'cd';
+  /** How long the guest may take until it is healthy. */
+  readonly timeoutSeconds: number;
+  /** How long it may take to power off; then it is ended. */
+  readonly powerOffSeconds: number;
+  /** A file for every byte that the guest prints on its serial console. */
+  readonly log: string | undefined;
+  /** A PNG file for the screen as it is when the guest has reported, in whichever way. */
+  readonly screenshot: string | undefined;
+  /** Called with each line of the serial console, without escape sequences. */
+  readonly onLine: ((line: string) => void) | undefined;
+  /** Called when the guest is healthy; it is powered off when the promise settles. At once unless given. */
+  readonly whileHealthy: (() => Promise<void>) | undefined;
+}
+
+/** Defaults measured in emulation on two cores; enough for a small server system. */
+export const bootDefaults = {
+  firmware: 'bios',
+  accelerator: 'auto',
+  memoryMib: 1024,
+  cpus: 2,
+  network: 'none',
+  attach: 'disk',
+  timeoutSeconds: 300,
+  powerOffSeconds: 60,
+  log: undefined,
+  screenshot: undefined,
+  onLine: undefined,
+  whileHealthy: undefined,
+} as const satisfies Omit<BootOptions, 'medium' | 'image'>;
+
+export interface BootResult {
+  readonly healthy: true;
+  /** The name by which the guest called itself. */
+  readonly image: string;
+  readonly accelerator: Accelerator;
+  /** From the start of QEMU to the health line. */
+  readonly seconds: number;
+  /** From the power button to the end of QEMU. */
+  readonly powerOffSeconds: number;
+  /** Whether the guest switched itself off; else it was ended. */
+  readonly clean: boolean;
+}
+
+/** A guest that runs: its end, its console and its monitor. */
+interface Guest {
+  readonly child: ChildProcess;
+  readonly console: Console;
+  readonly monitor: Qmp;
+  /** Settles with the name of the image that is healthy; rejects with `guest-failed`. */
+  readonly healthy: Promise<string>;
+  /** Settles when QEMU has ended. */
+  readonly ended: Promise<void>;
+}
+
+function lastScreen(screen: readonly string[]): string {
+  return screen.length === 0
+    ? 'It printed nothing on its serial console.'
+    : `The last screen of its console:\n${screen.map((line) => `    ${line}`).join('\n')}`;
+}
+
+function guestFailed(what: string, screen: readonly string[], hint: string, cause?: unknown): ReliveError {
+  return new ReliveError('guest-failed', `the guest did not come up: ${what}\n${lastScreen(screen)}`, {
+    hint,
+    cause,
+  });
+}
+
+async function delay(milliseconds: number): Promise<void> {
+  await new Promise((done) => setTimeout(done, milliseconds));
+}
+
+/** Connects QEMU's console and monitor, and watches for what decides. */
+function watch(child: ChildProcess, options: BootOptions): Guest {
+  const { stdout, stderr } = child;
+  const socket = child.stdio[3];
+  if (stdout === null || stderr === null || !(socket instanceof Duplex)) {
+    throw new TypeError('QEMU was started without its pipes');
+  }
+  const said: string[] = [];
+  stderr.setEncoding('utf8').on('data', (text: string) => {
+    said.push(...text.split('\n').filter((line) => line !== ''));
+    said.splice(0, said.length - tailLines);
+  });
+  const ended = new Promise<void>((done) => child.once('close', () => done()));
+  const hint = options.log === undefined ? '--log FILE keeps all that it prints' : `see ${options.log}`;
+  let guestConsole: Console | undefined;
+  const healthy = new Promise<string>((done, reject) => {
+    let decided = false;
+    const fail = (what: string): void => {
+      decided = true;
+      void delay(settleMilliseconds).then(() =>
+        reject(guestFailed(what, guestConsole?.screen() ?? [], hint)),
+      );
+    };
+    guestConsole = new Console((line) => {
+      options.onLine?.(line);
+      const verdict = decided ? undefined : verdictOf(line);
+      if (verdict === undefined) return;
+      if (verdict.state === 'failed') fail(verdict.reason);
+      else if (options.image !== undefined && verdict.image !== options.image) {
+        fail(`it calls itself ${verdict.image}, not ${options.image}`);
+      } else if (verdict.state === 'unhealthy') fail(`it reports itself unhealthy: ${verdict.reason}`);
+      else {
+        decided = true;
+        done(verdict.image);
+      }
+    });
+    child.once('error', reject);
+    child.once('close', (status) => {
+      if (decided) return;
+      decided = true;
+      const words =
+        said.length === 0 ? '' : ` and QEMU says:\n${said.map((line) => `    ${line}`).join('\n')}`;
+      const how = status === 0 ? 'it switched itself off or restarted' : `QEMU ended with status ${status}`;
+      reject(guestFailed(`${how}${words}`, guestConsole?.screen() ?? [], hint));
+    });
+  });
+  // Whoever is waiting is told below; a guest that ends while nobody waits is no unhandled rejection.
+  healthy.catch(() => undefined);
+  if (guestConsole === undefined) throw new TypeError('a promise did not run its executor');
+  const seen = guestConsole;
+  const log = options.log === undefined ? undefined : createWriteStream(options.log, { mode: 0o644 });
+  stdout.on('data', (bytes: Buffer) => {
+    log?.write(bytes);
+    seen.push(bytes);
+  });
+  stdout.once('end', () => log?.end());
+  return { child, console: seen, monitor: new Qmp(socket), healthy, ended };
+}
+
+/** `promise`, or the error that `late` makes when it is not settled within `seconds`. */
+async function within<T>(promise: Promise<T>, seconds: number, late: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await Promise.race([
+      promise,
+      new Promise<never>((_done, reject) => {
+        timer = setTimeout(() => reject(late()), seconds * 1000);
+      }),
+    ]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Presses the power button and waits; a guest that does not heed it is ended. */
+async function powerOff(guest: Guest, limitSeconds: number): Promise<boolean> {
+  try {
+    await guest.monitor.powerDown();
+    await within(
+      guest.ended,
+      limitSeconds,
+      () => new ReliveError('timed-out', 'the guest did not power off'),
+    );
+    return true;
+  } catch (error) {
+    if (!isReliveError(error, 'timed-out', 'guest-failed')) throw error;
+    await guest.monitor.quit();
+    return false;
+  }
+}
+
+/**
+ * Boots a medium in a virtual machine, waits until the guest reports itself healthy (`relive: healthy IMAGE` on its
+ * serial console), and powers it off.
+ *
+ * Whatever happens, nothing is left: QEMU dies with us, and the only file it needs for itself, the UEFI variables, has
+ * no name.
+ * @throws ReliveError `guest-failed` with the last screen of the console, for a guest that reports itself unhealthy,
+ *   panics, stops in its initramfs, ends or is not healthy in time; `host-unable`, `tool-missing`; the abort reason of
+ *   the context
+ */
+export async function bootImage(options: BootOptions, context: Context): Promise<BootResult> {
+  const accelerator = await chooseAccelerator(options.accelerator, context);
+  const variables =
+    options.firmware === 'uefi' ? await anonymousFile(await readFile(await firmwareVariables())) : undefined;
+  let guest: Guest | undefined;
+  try {
+    const started = performance.now();
+    const since = (): number => (performance.now() - started) / 1000;
+    context.emit({ event: 'stage', stage: bootStage, state: 'start' });
+    const child = start(
+      'qemu-system-x86_64',
+      qemuArguments({
+        ...options,
+        medium: resolve(options.medium),
+        accelerator,
+        endOnRestart: options.whileHealthy === undefined,
+        variables: variables?.path,
+      }),
+      { signal: context.signal, stdin: 'pipe', statusPipe: true },
+    );
+    guest = watch(child, {
+      ...options,
+      onLine: options.onLine ?? ((line) => context.emit({ event: 'note', message: line, source: bootStage })),
+    });
+    const { monitor, ended, console: seen } = guest;
+    // A QEMU that does not even start shows in `healthy`, with its own words.
+    const opened = monitor.open().catch(() => undefined);
+    const takeScreenshot = async (): Promise<void> => {
+      if (options.screenshot === undefined) return;
+      await opened;
+      await monitor.screenshot(resolve(options.screenshot));
+    };
+    const late = (): Error =>
+      guestFailed(
+        `it was not healthy within ${options.timeoutSeconds} s`,
+        seen.screen(),
+        'a slow host needs a longer --timeout; --console shows what the guest is doing',
+      );
+    let image: string;
+    try {
+      image = await within(guest.healthy, options.timeoutSeconds, late);
+    } catch (error) {
+      // An interrupt ends QEMU, which looks like a guest that ends.
+      context.signal.throwIfAborted();
+      // The picture helps, the error counts.
+      await takeScreenshot().catch((failure: unknown) => {
+        if (!isReliveError(failure)) throw failure;
+      });
+      throw error;
+    }
+    const seconds = since();
+    context.emit({ event: 'stage', stage: bootStage, state: 'done', seconds, detail: `${image} is healthy` });
+    await takeScreenshot();
+    await Promise.race([options.whileHealthy?.() ?? Promise.resolve(), ended]);
+    context.signal.throwIfAborted();
+    if (child.exitCode !== null) {
+      return { healthy: true, image, accelerator, seconds, powerOffSeconds: 0, clean: true };
+    }
+    context.emit({ event: 'stage', stage: powerOffStage, state: 'start' });
+    const pressed = performance.now();
+    const clean = await powerOff(guest, options.powerOffSeconds);
+    await ended;
+    context.signal.throwIfAborted();
+    const powerOffSeconds = (performance.now() - pressed) / 1000;
+    context.emit({ event: 'stage', stage: powerOffStage, state: 'done', seconds: powerOffSeconds });
+    if (!clean) {
+      context.emit({
+        event: 'warning',
+        message: `the guest did not power off within ${options.powerOffSeconds} s and was ended`,
+        hint: 'systemd-logind or acpid must run in the guest for the power button to work',
+      });
+    }
+    return { healthy: true, image, accelerator, seconds, powerOffSeconds, clean };
+  } finally {
+    if (guest !== undefined && guest.child.exitCode === null && guest.child.signalCode === null) {
+      endGroup(guest.child);
+      await guest.ended;
+    }
+    await variables?.close();
+  }
+}
