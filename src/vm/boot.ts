@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { anonymousFile } from '../host/anonymous.ts';
@@ -45,6 +46,12 @@ export interface BootOptions {
   /** Called when the guest is healthy; it is powered off when the promise settles. At once unless given. */
   readonly whileHealthy: (() => Promise<void>) | undefined;
 }
+
+/** So long a screenshot waits for a login prompt. */
+const promptSeconds = 20;
+const promptPollSeconds = 0.5;
+/** So often the power button is pressed. */
+const pressAgainSeconds = 5;
 
 /** Defaults measured in emulation on two cores; enough for a small server system. */
 export const bootDefaults = {
@@ -177,8 +184,27 @@ async function within<T>(promise: Promise<T>, seconds: number, late: () => Error
   }
 }
 
-/** Presses the power button and waits; a guest that does not heed it is ended. */
+/**
+ * Waits until the guest's serial console asks for a login, which says that its screen does, too: systemd holds logins
+ * back until the boot is over, so they come just after the report. Goes on when none appears.
+ */
+async function loginPrompt({ console: seen, ended }: Guest): Promise<void> {
+  const over = ended.then(() => true);
+  for (let waited = 0; waited < promptSeconds; waited += promptPollSeconds) {
+    if (/login: ?$/.test(seen.screen().at(-1) ?? '')) return;
+    const end = await Promise.race([over, sleep(promptPollSeconds * 1000, false)]);
+    if (end) return;
+  }
+}
+
+/**
+ * Presses the power button and waits; a guest that does not heed it is ended. The button is pressed again now and then,
+ * as people do: a guest that has just come up may not watch it yet.
+ */
 async function powerOff(guest: Guest, limitSeconds: number): Promise<boolean> {
+  const again = setInterval(() => {
+    guest.monitor.powerDown().catch(() => undefined);
+  }, pressAgainSeconds * 1000);
   try {
     await guest.monitor.powerDown();
     await within(
@@ -191,6 +217,8 @@ async function powerOff(guest: Guest, limitSeconds: number): Promise<boolean> {
     if (!isReliveError(error, 'timed-out', 'guest-failed')) throw error;
     await guest.monitor.quit();
     return false;
+  } finally {
+    clearInterval(again);
   }
 }
 
@@ -256,6 +284,7 @@ export async function bootImage(options: BootOptions, context: Context): Promise
     }
     const seconds = since();
     context.emit({ event: 'stage', stage: bootStage, state: 'done', seconds, detail: `${image} is healthy` });
+    if (options.screenshot !== undefined) await loginPrompt(guest);
     await takeScreenshot();
     await Promise.race([options.whileHealthy?.() ?? Promise.resolve(), ended]);
     context.signal.throwIfAborted();
