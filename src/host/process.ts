@@ -29,6 +29,8 @@ export interface RunOptions {
    * progress displays); the result's `stdout` and `stderr` are then empty. What it throws ends the program.
    */
   readonly onLine?: (line: string, stream: 'stdout' | 'stderr') => void;
+  /** How the bytes of the output become the text of lines: utf8 unless given; latin1 loses none, whatever they are. */
+  readonly encoding?: 'utf8' | 'latin1';
   /** Called with each line that the program writes to its descriptor 3: machine-readable status. */
   readonly onStatusLine?: (line: string) => void;
   /** What the error message calls the program: for `chroot ROOT apt-get`, "apt-get". */
@@ -158,8 +160,12 @@ function closeSoonAfterExit(child: ChildProcess): void {
 }
 
 /** Calls `onLine` for each line of a stream; settles when the stream is closed, rejects when `onLine` throws. */
-async function eachLine(stream: Readable, onLine: (line: string) => void): Promise<void> {
-  const decoder = new StringDecoder('utf8');
+async function eachLine(
+  stream: Readable,
+  onLine: (line: string) => void,
+  encoding: RunOptions['encoding'] = 'utf8',
+): Promise<void> {
+  const decoder = new StringDecoder(encoding);
   let rest = '';
   await new Promise<void>((resolve, reject) => {
     const hand = (lines: readonly string[]): void => {
@@ -239,7 +245,7 @@ export async function run(command: string, args: readonly string[], options: Run
       if (stream === null) continue;
       // With a listener the lines are its business: the output of a build is long.
       if (options.onLine === undefined) stream.on('data', (chunk: Buffer) => captured[name].push(chunk));
-      streams.push(eachLine(stream, collect(name)));
+      streams.push(eachLine(stream, collect(name), options.encoding));
     }
     const statusPipe = child.stdio[3];
     if (onStatusLine !== undefined && statusPipe instanceof Readable)

@@ -19,7 +19,7 @@ export async function removeAccessLists(root: string, context: Context): Promise
       ...context,
       cwd: root,
       onLine: (line) => {
-        if (line.startsWith('# file: ')) paths.push(unquote(line.slice('# file: '.length)));
+        if (line.startsWith('# file: ')) paths.push(unquoteName(line.slice('# file: '.length)));
       },
     },
   );
@@ -34,7 +34,7 @@ export async function removeAccessLists(root: string, context: Context): Promise
   }
 }
 
-/** getfattr writes backslash, newline, carriage return and `=` of a name in octal. */
-function unquote(name: string): string {
+/** A name as it is: getfattr(1) writes backslash, newline and carriage return in octal. */
+export function unquoteName(name: string): string {
   return name.replaceAll(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
+import { unquoteName } from './acl.ts';
 
 /** After so many entries others have their turn: signals, progress. */
 const pauseAfter = 512;
@@ -25,8 +26,8 @@ function digestContent(path: Buffer): string {
 }
 
 /**
- * The extended attributes below `root`: for each path (bytes as latin1, relative, quoted as getfattr(1) does) its lines
- * `name=0xvalue`. Those of overlayfs itself are not part of a tree.
+ * The extended attributes below `root`: for each path (relative, its bytes as latin1) its lines `name=0xvalue`. Those of
+ * overlayfs itself are not part of a tree.
  */
 async function readAttributes(root: string, context: Context): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
@@ -39,13 +40,14 @@ async function readAttributes(root: string, context: Context): Promise<Map<strin
       ...context,
       cwd: root,
       accept: [0, 1],
+      encoding: 'latin1',
       onLine: (line, stream) => {
         if (stream === 'stderr') {
           // A SquashFS file in which nothing has an attribute says so of every entry.
           if (!line.endsWith(': Operation not supported')) complaints.push(line);
         } else if (line.startsWith('# file: ')) {
           current = [];
-          found.set(line.slice('# file: '.length), current);
+          found.set(unquoteName(line.slice('# file: '.length)), current);
         } else if (line !== '' && !line.startsWith('trusted.overlay.')) current.push(line);
       },
     },
@@ -56,14 +58,6 @@ async function readAttributes(root: string, context: Context): Promise<Map<strin
   return found;
 }
 
-/** A path as getfattr prints it: backslash, newline, carriage return and `=` in octal. */
-function attributeName(path: string): string {
-  return path.replaceAll(
-    /[\\\n\r=]/g,
-    (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`,
-  );
-}
-
 /**
  * The SHA-256 of a whole tree: path, type, mode, owner, content, link target, device number, extended attributes and
  * which names are one file, for every entry in order; not times. Two trees with one digest are the same system.
@@ -71,7 +65,8 @@ function attributeName(path: string): string {
 export async function digestTree(root: string, context: Context): Promise<string> {
   const attributes = await readAttributes(root, context);
   const hash = createHash('sha256');
-  const linked = new Map<string, number>();
+  /** By device and inode, the first path of each file that has several. */
+  const linked = new Map<string, string>();
   let count = 0;
   const record = (...fields: readonly (string | number)[]): void => {
     // Lengths first: no content can be mistaken for a field's end.
@@ -91,7 +86,7 @@ export async function digestTree(root: string, context: Context): Promise<string
     );
     const status = lstatSync(bytes);
     const type = status.mode & 0o170000;
-    const extended = (attributes.get(attributeName(path === '' ? '.' : path)) ?? []).toSorted().join('\n');
+    const extended = (attributes.get(path === '' ? '.' : path) ?? []).toSorted().join('\n');
     const common = [path, type, status.mode & 0o7777, status.uid, status.gid, extended] as const;
     if (status.isDirectory()) {
       record(...common);
@@ -100,10 +95,11 @@ export async function digestTree(root: string, context: Context): Promise<string
     } else if (status.isSymbolicLink()) record(...common, readlinkSync(bytes, 'latin1'));
     else if (status.isFile()) {
       const identity = `${status.dev}:${status.ino}`;
+      // The count may be of names that are not in the tree: a layer keeps those which the merged view no longer shows.
       const first = status.nlink > 1 ? linked.get(identity) : undefined;
       if (first !== undefined) record(...common, 'same as', first);
       else {
-        if (status.nlink > 1) linked.set(identity, linked.size);
+        if (status.nlink > 1) linked.set(identity, path);
         record(...common, digestContent(bytes));
       }
     } else record(...common, status.rdev);
