@@ -11,7 +11,7 @@ import {
   rm,
   symlink,
 } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { ReliveError, systemCode } from '../../core/error.ts';
 import { sha256 } from '../../host/files.ts';
 import type { Stage } from '../layers.ts';
@@ -85,8 +85,9 @@ async function place(entry: Entry, root: string, sourceDateEpoch: number): Promi
   const target = join(root, await throughLinks(root, entry.path));
   const there = await lstat(target).catch(() => undefined);
   if (entry.kind === 'directory') {
-    // A directory that the system has keeps its mode and owner.
-    if (there?.isDirectory() === true) return;
+    // A directory that the system has keeps its mode and owner, also one behind a link: /lib, where /usr is merged.
+    const behind = join(root, dirname(await throughLinks(root, `${entry.path}/.here`)));
+    if ((await lstat(behind).catch(() => undefined))?.isDirectory() === true) return;
     if (there !== undefined) await rm(target);
     await mkdir(target);
     await chmod(target, entry.mode);
