@@ -147,14 +147,17 @@ async function refuseUnknown(
   });
 }
 
-/** One edit apart, or one is the beginning of the other: enough for a misspelt package name. */
+/** One letter more, less or another, or two neighbours swapped: enough for a misspelt package name. */
 function nearEnough(name: string, other: string): boolean {
   if (Math.abs(name.length - other.length) > 1 || other === '') return false;
   let from = 0;
   while (from < name.length && name[from] === other[from]) from += 1;
   let to = 0;
   while (to < Math.min(name.length, other.length) - from && name.at(-1 - to) === other.at(-1 - to)) to += 1;
-  return name.length - from - to <= 1 && other.length - from - to <= 1;
+  const [ours, theirs] = [name, other].map((each) => each.slice(from, each.length - to));
+  if (ours === undefined || theirs === undefined) return false;
+  if (ours.length <= 1 && theirs.length <= 1) return true;
+  return ours.length === 2 && `${ours[1]}${ours[0]}` === theirs;
 }
 
 function explainUnsolvable(error: unknown, wanted: readonly WantedPackage[]): unknown {
