@@ -1,6 +1,7 @@
 import { lstat, readdir, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode } from '../core/error.ts';
+import { placeInside, throughLinks } from './links.ts';
 
 /** Made by package tools while building; of no use in the system, and different in every build. */
 const removed: readonly string[] = [
@@ -46,34 +47,37 @@ async function entries(path: string): Promise<string[]> {
   try {
     return await readdir(path);
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
+    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return [];
     throw error;
   }
 }
 
 /**
  * Removes from the system at `root` what identifies the machine or the moment it was built on: logs, package lists,
- * caches, backups, machine-id, ssh host keys, random seeds. Links are not followed.
+ * caches, backups, machine-id, ssh host keys, random seeds. Links of the system are resolved inside it: /var/tmp may be
+ * one to /tmp.
  */
 export async function scrub(root: string): Promise<void> {
-  for (const path of removed) await rm(join(root, path), { force: true });
+  for (const path of removed) await rm(join(root, await throughLinks(root, path)), { force: true });
   for (const directory of emptied) {
-    for (const name of await entries(join(root, directory))) {
-      await rm(join(root, directory, name), { recursive: true, force: true });
-    }
+    const place = await placeInside(root, directory);
+    for (const name of await entries(place)) await rm(join(place, name), { recursive: true, force: true });
   }
   for (const [directory, ending] of oldCopies) {
-    for (const name of await entries(join(root, directory))) {
+    const place = await placeInside(root, directory);
+    for (const name of await entries(place)) {
       const isHostKey = directory !== 'etc/ssh' || name.startsWith('ssh_host_');
-      if (name.endsWith(ending) && isHostKey) await rm(join(root, directory, name), { force: true });
+      if (name.endsWith(ending) && isHostKey) await rm(join(place, name), { force: true });
     }
   }
   // An empty machine-id is filled in at boot (machine-id(5)); logs keep their file, owner and mode.
-  for (const path of [
-    'etc/machine-id',
-    ...(await entries(join(root, 'var/log'))).map((name) => `var/log/${name}`),
-  ]) {
-    const found = await lstat(join(root, path)).catch(() => undefined);
-    if (found?.isFile() === true && found.size > 0) await truncate(join(root, path));
+  const logs = await placeInside(root, 'var/log');
+  const kept = [
+    join(root, await throughLinks(root, 'etc/machine-id')),
+    ...(await entries(logs)).map((name) => join(logs, name)),
+  ];
+  for (const path of kept) {
+    const found = await lstat(path).catch(() => undefined);
+    if (found?.isFile() === true && found.size > 0) await truncate(path);
   }
 }

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
 import { exists, sha256 } from '../../host/files.ts';
@@ -7,6 +7,7 @@ import type { AptSource } from '../apt.ts';
 import { needsLocales } from '../base.ts';
 import type { Chroot } from '../chroot.ts';
 import type { Stage } from '../layers.ts';
+import { writeInside } from '../links.ts';
 
 export interface ConfigureOptions {
   readonly profile: Profile;
@@ -29,17 +30,18 @@ export async function configureStage({
     work: async ({ root, chroot: enter }) => {
       const chroot = await enter();
       const environment = { SOURCE_DATE_EPOCH: String(sourceDateEpoch) };
-      await writeFile(join(root, 'etc/hostname'), `${hostname}\n`);
-      await writeFile(join(root, 'etc/hosts'), hostsFile(hostname));
-      await writeFile(
-        join(root, 'etc/fstab'),
+      await writeInside(root, 'etc/hostname', `${hostname}\n`);
+      await writeInside(root, 'etc/hosts', hostsFile(hostname));
+      await writeInside(
+        root,
+        'etc/fstab',
         '# a live system: the root is the image, data are linked in by relive\n',
       );
       await writeSources(root, sources);
       await setLocale(chroot, locale);
       await rm(join(root, 'etc/localtime'), { force: true });
       await symlink(`/usr/share/zoneinfo/${timezone}`, join(root, 'etc/localtime'));
-      await writeFile(join(root, 'etc/timezone'), `${timezone}\n`);
+      await writeInside(root, 'etc/timezone', `${timezone}\n`);
       for (const user of users) await addUser(chroot, user, environment);
       await setServices(chroot, services);
     },
@@ -69,14 +71,14 @@ async function writeSources(root: string, sources: readonly AptSource[]): Promis
       `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: ${components.join(' ')}\nSigned-By: ${own}\n`,
     );
   }
-  await writeFile(join(root, 'etc/apt/sources.list.d/relive.sources'), stanzas.join('\n'));
+  await writeInside(root, 'etc/apt/sources.list.d/relive.sources', stanzas.join('\n'));
 }
 
 async function setLocale(chroot: Chroot, locale: string): Promise<void> {
-  await writeFile(join(chroot.root, 'etc/default/locale'), `LANG=${locale}\n`);
+  await writeInside(chroot.root, 'etc/default/locale', `LANG=${locale}\n`);
   if (!needsLocales(locale)) return;
   const encoding = locale.split('.')[1] ?? 'ISO-8859-1';
-  await writeFile(join(chroot.root, 'etc/locale.gen'), `${locale} ${encoding.split('@')[0] ?? encoding}\n`);
+  await writeInside(chroot.root, 'etc/locale.gen', `${locale} ${encoding.split('@')[0] ?? encoding}\n`);
   await chroot.run('locale-gen', [], { onLine: () => undefined });
 }
 

@@ -11,10 +11,11 @@ import {
   rm,
   symlink,
 } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
-import { ReliveError, systemCode } from '../../core/error.ts';
+import { join, relative } from 'node:path';
+import { ReliveError } from '../../core/error.ts';
 import { sha256 } from '../../host/files.ts';
 import type { Stage } from '../layers.ts';
+import { placeInside, throughLinks } from '../links.ts';
 
 /** One entry of an overlay, as it enters the system: owned by root. */
 interface Entry {
@@ -86,8 +87,8 @@ async function place(entry: Entry, root: string, sourceDateEpoch: number): Promi
   const there = await lstat(target).catch(() => undefined);
   if (entry.kind === 'directory') {
     // A directory that the system has keeps its mode and owner, also one behind a link: /lib, where /usr is merged.
-    const behind = join(root, dirname(await throughLinks(root, `${entry.path}/.here`)));
-    if ((await lstat(behind).catch(() => undefined))?.isDirectory() === true) return;
+    const behind = await lstat(await placeInside(root, entry.path)).catch(() => undefined);
+    if (behind?.isDirectory() === true) return;
     if (there !== undefined) await rm(target);
     await mkdir(target);
     await chmod(target, entry.mode);
@@ -110,34 +111,4 @@ async function place(entry: Entry, root: string, sourceDateEpoch: number): Promi
   }
   await lchown(target, 0, 0);
   await lutimes(target, sourceDateEpoch, sourceDateEpoch);
-}
-
-/**
- * The path with its directories' links resolved inside the root, as the running system would see it: `lib/x` becomes
- * `usr/lib/x` where /lib is a link. `..` and absolute targets stay inside, since they are taken from the root.
- */
-export async function throughLinks(root: string, path: string, depth = 0): Promise<string> {
-  if (depth > 40)
-    throw new ReliveError('configuration', `/${path}: too many levels of symbolic links in the system`);
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  let done = '';
-  for (const [index, part] of parts.entries()) {
-    if (part === '..') {
-      done = done.split('/').slice(0, -1).join('/');
-      continue;
-    }
-    const here = done === '' ? part : `${done}/${part}`;
-    if (index < parts.length - 1) {
-      const target = await readlink(join(root, here)).catch((error: unknown) => {
-        if (systemCode(error) === 'EINVAL' || systemCode(error) === 'ENOENT') return undefined;
-        throw error;
-      });
-      if (target !== undefined) {
-        const base = target.startsWith('/') ? '' : done;
-        return await throughLinks(root, [base, target, ...parts.slice(index + 1)].join('/'), depth + 1);
-      }
-    }
-    done = here;
-  }
-  return done;
 }

@@ -20,17 +20,17 @@ test('sources.list has one signed line a suite', () => {
   );
 });
 
-describe('a private apt', () => {
-  /** A value of the configuration as apt itself reads it. */
-  function configured(config: string, ...names: readonly string[]): string[] {
-    return execFileSync('apt-config', ['dump', '--format', '%f=%v%n', ...names], {
-      encoding: 'utf8',
-      env: { PATH: process.env['PATH'], APT_CONFIG: config },
-    })
-      .trim()
-      .split('\n');
-  }
+/** A value of the configuration as apt itself reads it. */
+function configured(config: string, ...names: readonly string[]): string[] {
+  return execFileSync('apt-config', ['dump', '--format', '%f=%v%n', ...names], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'], APT_CONFIG: config },
+  })
+    .trim()
+    .split('\n');
+}
 
+describe('a private apt', () => {
   test('knows its own sources and nothing of the host', async () => {
     const directory = temporaryDirectory();
     const { config } = await makeAptRoot(directory, [source], aptSettings('amd64', false));

@@ -12,7 +12,8 @@ import {
 import { dirname, join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { filesStage, throughLinks } from '../../../src/rootfs/stages/files.ts';
+import { throughLinks, writeInside } from '../../../src/rootfs/links.ts';
+import { filesStage } from '../../../src/rootfs/stages/files.ts';
 import { recordingContext, startProgram, temporaryDirectory } from '../../support.ts';
 
 const isRoot = process.geteuid?.() === 0;
@@ -111,6 +112,36 @@ describe('throughLinks', () => {
       }),
       { numRuns: 60 },
     );
+  });
+});
+
+describe('a file written from outside', () => {
+  test.each(['etc/hosts', 'etc/resolv.conf', 'lib/systemd/x'])('%s stays inside', async (path) => {
+    const root = system();
+    const outside = join(root, '../outside');
+    writeFileSync(outside, 'of the host');
+    symlinkSync(outside, join(root, 'etc/hosts'));
+    await writeInside(root, path, 'ours');
+    expect(readFileSync(outside, 'utf8')).toBe('of the host');
+    expect(lstatSync(join(root, await throughLinks(root, path))).isFile()).toBe(true);
+    expect(readFileSync(join(root, path), 'utf8')).toBe('ours');
+  });
+
+  test('goes through a link to a file of the system', async () => {
+    const root = system();
+    write(join(root, 'etc/locale.conf'), 'LANG=C\n');
+    mkdirSync(join(root, 'etc/default'));
+    symlinkSync('../locale.conf', join(root, 'etc/default/locale'));
+    await writeInside(root, 'etc/default/locale', 'LANG=C.UTF-8\n');
+    expect(readlinkSync(join(root, 'etc/default/locale'))).toBe('../locale.conf');
+    expect(readFileSync(join(root, 'etc/locale.conf'), 'utf8')).toBe('LANG=C.UTF-8\n');
+  });
+
+  test('keeps mode and owner of a file that is there', async () => {
+    const root = system();
+    write(join(root, 'etc/fstab'), 'old', 0o600);
+    await writeInside(root, 'etc/fstab', 'new');
+    expect(statSync(join(root, 'etc/fstab')).mode & 0o777).toBe(0o600);
   });
 });
 
