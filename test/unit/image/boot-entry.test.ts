@@ -1,0 +1,99 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { isReliveError } from '../../../src/core/error.ts';
+import { bootConfiguration, kernelCommandLine } from '../../../src/image/boot-entry.ts';
+import { formatManifest, type Manifest } from '../../../src/image/manifest.ts';
+import { temporaryDirectory } from '../../support.ts';
+import { exampleManifest } from './example.ts';
+
+function withParameters(...parameters: readonly string[]): Manifest {
+  return { ...exampleManifest, boot: { ...exampleManifest.boot, parameters: [...parameters] } };
+}
+
+const configurationOf = (manifest: Manifest): string => bootConfiguration(manifest, formatManifest(manifest));
+
+/** The arguments that a shell gives to `linux`: its single quotes are GRUB's, and nothing else is special in them. */
+function wordsOfLinux(configuration: string): string[] {
+  const line = configuration.split('\n').find((each) => each.startsWith('  linux ')) ?? '';
+  const script = `linux() { printf '%s\\n' "$@"; }\n${line}\n`;
+  return execFileSync('sh', ['-c', script], { encoding: 'utf8' }).split('\n').slice(1, -1);
+}
+
+/** The last words of the kernel line, or that there is none. */
+function wordsOrRefusal(manifest: Manifest, count: number): string[] | 'refused' {
+  try {
+    return wordsOfLinux(configurationOf(manifest)).slice(-count);
+  } catch (error) {
+    if (isReliveError(error, 'configuration')) return 'refused';
+    throw error;
+  }
+}
+
+describe('the command line', () => {
+  test('names image and manifest, so that the signature of boot.cfg carries both', () => {
+    const text = formatManifest(exampleManifest);
+    const digest = createHash('sha256').update(text).digest('hex');
+    expect(kernelCommandLine(exampleManifest, text)).toEqual([
+      'boot=live',
+      'module=demo-20261122.01',
+      'relive.image=demo-20261122.01',
+      `relive.manifest=sha256:${digest}`,
+      'console=tty0',
+      'console=ttyS0,115200n8',
+      'quiet',
+    ]);
+  });
+
+  test("the profile's consoles take the place of the usual ones", () => {
+    const line = kernelCommandLine(withParameters('console=tty1'), '');
+    expect(line.filter((word) => word.startsWith('console='))).toEqual(['console=tty1']);
+  });
+});
+
+describe('boot.cfg', () => {
+  test('is one menu entry', () => {
+    const lines = configurationOf(exampleManifest).split('\n');
+    expect(lines[0]).toBe(
+      `menuentry 'demo-20261122.01 (trixie amd64, full)' --id 'demo-20261122.01' "$relive_root" "$relive_dir" {`,
+    );
+    expect(lines.slice(3)).toEqual(['  initrd "$2$3/initrd.img"', '}', '']);
+  });
+
+  test.each(['a"b', 'a$b', '$(reboot)', '`reboot`', 'a;b', 'a\\', '}', '{', '#x', '*', 'a b', '||'])(
+    '%j reaches the kernel as it is',
+    (parameter) => {
+      expect(wordsOfLinux(configurationOf(withParameters(parameter))).at(-1)).toBe(parameter);
+    },
+  );
+
+  test.each(["a'b", "'; reboot; '", 'a\nb', 'a\rb'])('%j is refused', (parameter) => {
+    expect(() => configurationOf(withParameters(parameter))).toThrow(
+      expect.objectContaining({
+        code: 'configuration',
+        message: expect.stringContaining(JSON.stringify(parameter)),
+      }),
+    );
+  });
+
+  test('whatever a parameter is, it is one word of the kernel line, or refused', () => {
+    const word = fc.string({ minLength: 1, unit: 'grapheme-ascii' });
+    fc.assert(
+      fc.property(fc.array(word, { minLength: 1, maxLength: 3 }), (parameters) => {
+        expect(wordsOrRefusal(withParameters(...parameters), parameters.length)).toEqual(
+          parameters.join('').includes("'") ? 'refused' : parameters,
+        );
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test('GRUB itself finds no fault in it', () => {
+    const file = join(temporaryDirectory(), 'boot.cfg');
+    writeFileSync(file, configurationOf(withParameters('$(x)', 'a;b', '"', '}', 'root=/dev/x')));
+    expect(execFileSync('grub-script-check', [file], { encoding: 'utf8' })).toBe('');
+  });
+});
