@@ -24,12 +24,15 @@ const removed: readonly string[] = [
   'var/log/dpkg.log',
 ];
 
-/** Directories whose contents are removed. */
+/** Directories whose contents are removed, save those of them that stand here too: they belong to apt. */
 const emptied: readonly string[] = [
   'var/backups',
   'var/cache/apt/archives',
+  'var/cache/apt/archives/partial',
   'var/lib/apt/lists',
+  'var/lib/apt/lists/partial',
   'var/lib/apt/mirrors',
+  'var/lib/apt/mirrors/partial',
   'var/log/apt',
   'var/log/journal',
   'var/tmp',
@@ -61,7 +64,10 @@ export async function scrub(root: string): Promise<void> {
   for (const path of removed) await rm(join(root, await throughLinks(root, path)), { force: true });
   for (const directory of emptied) {
     const place = await placeInside(root, directory);
-    for (const name of await entries(place)) await rm(join(place, name), { recursive: true, force: true });
+    for (const name of await entries(place)) {
+      if (emptied.includes(`${directory}/${name}`)) continue;
+      await rm(join(place, name), { recursive: true, force: true });
+    }
   }
   for (const [directory, ending] of oldCopies) {
     const place = await placeInside(root, directory);

@@ -88,11 +88,19 @@ function notes({ emit }: Context) {
   return (line: string): void => emit({ event: 'note', source: 'bootstrap', message: line });
 }
 
-/** Both tools copy resolv.conf and the host name from the build host, and leave device nodes and their sources. */
+/** Files which the tools copy from the build host, and those with the settings that were theirs for the work. */
+const hostTraces = [
+  'etc/apt/apt.conf.d/99mmdebstrap',
+  'etc/apt/sources.list',
+  'etc/dpkg/dpkg.cfg.d/99mmdebstrap',
+  'etc/fstab',
+  'etc/hostname',
+  'etc/resolv.conf',
+];
+
+/** Both tools leave their settings, device nodes and sources besides. */
 async function removeHostTraces(root: string): Promise<void> {
-  for (const path of ['etc/resolv.conf', 'etc/hostname', 'etc/apt/sources.list', 'etc/fstab']) {
-    await rm(join(root, path), { force: true });
-  }
+  for (const path of hostTraces) await rm(join(root, path), { force: true });
   for (const directory of ['dev', 'run', 'tmp', 'etc/apt/sources.list.d', 'debootstrap']) {
     for (const name of await readdir(join(root, directory)).catch(() => [])) {
       await rm(join(root, directory, name), { recursive: true, force: true });

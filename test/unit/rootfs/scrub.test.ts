@@ -61,6 +61,14 @@ test('what belongs to the system stays', async () => {
   expect(paths.filter((path) => readFileSync(join(root, path), 'utf8') !== path)).toEqual([]);
 });
 
+test("apt's own directories stay", async () => {
+  const root = temporaryDirectory();
+  const kept = ['var/cache/apt/archives/partial', 'var/lib/apt/lists/partial', 'var/lib/apt/mirrors/partial'];
+  for (const path of kept) write(root, `${path}/x`);
+  await scrub(root);
+  expect(kept.map((path) => readdirSync(join(root, path)))).toEqual([[], [], []]);
+});
+
 test('an empty tree is no error', async () => {
   const root = temporaryDirectory();
   await scrub(root);
