@@ -16,21 +16,24 @@ export interface SecretKey {
   readonly created: number;
 }
 
+function requireSocketRoom(home: string): void {
+  if (Buffer.byteLength(`${home}/S.gpg-agent.browser`) <= socketPathLimit) return;
+  throw new ReliveError(
+    'host-unable',
+    `the path of the keys is too long for the sockets of gpg-agent: ${home}`,
+    {
+      hint: 'set "keys" in relive.yaml to a shorter path',
+    },
+  );
+}
+
 async function gpg(
   home: string,
   args: readonly string[],
   context: Context,
   more: { readonly input?: string | Uint8Array } = {},
 ) {
-  if (Buffer.byteLength(`${home}/S.gpg-agent.browser`) > socketPathLimit) {
-    throw new ReliveError(
-      'host-unable',
-      `the path of the keys is too long for the sockets of gpg-agent: ${home}`,
-      {
-        hint: 'set "keys" in relive.yaml to a shorter path',
-      },
-    );
-  }
+  requireSocketRoom(home);
   return await run('gpg', ['--homedir', home, '--batch', '--no-tty', '--yes', ...args], {
     ...context,
     ...more,
@@ -39,6 +42,7 @@ async function gpg(
 
 /** Makes the home, readable by its owner alone. */
 async function makeHome(home: string): Promise<void> {
+  requireSocketRoom(home);
   await mkdir(dirname(home), { recursive: true });
   await mkdir(home, { recursive: true, mode: 0o700 });
   await chmod(home, 0o700);
@@ -58,7 +62,10 @@ export async function listSecretKeys(home: string, context: Context): Promise<Se
   if (!(await exists(home))) return [];
   const { stdout } = await gpg(home, ['--list-secret-keys', '--with-colons', '--fixed-list-mode'], context);
   await endAgent(home, context);
-  return parseSecretKeys(stdout).toSorted((a, b) => b.created - a.created);
+  // gpg lists them as they were added: of two that were made within one second the later one comes first, too.
+  return parseSecretKeys(stdout)
+    .toReversed()
+    .toSorted((a, b) => b.created - a.created);
 }
 
 /** Reads `--with-colons` (doc/DETAILS of GnuPG): sec, its fpr, its first uid; revoked and expired keys left out. */
@@ -102,6 +109,7 @@ export async function createSigningKey(
       '--passphrase',
       '',
       '--quick-generate-key',
+      '--',
       key.user,
       `rsa${key.bits}`,
       'sign',
