@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { isReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
-import { digestFile, sha256 } from '../host/files.ts';
+import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
 import { type SecretKey, signClear } from '../host/gpg.ts';
 import { dearmour } from '../host/gpgv.ts';
 import { takeLock } from '../host/lock.ts';
 import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
-import { canonicalJson, type Layer, pruneLayers, runStages } from '../rootfs/layers.ts';
+import { canonicalJson, type Layer, pruneLayers, removeUnfinished, runStages } from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
 import { packTree } from '../rootfs/pack.ts';
 import type { ResolvedPackage } from '../rootfs/resolve.ts';
@@ -73,10 +73,24 @@ export async function buildImage(
   options: BuildOptions,
   context: Context,
 ): Promise<BuildResult> {
+  try {
+    return await build(site, profile, options, context);
+  } catch (error) {
+    throw explainDiskFull(error, pathOf(error) ?? site.cache);
+  }
+}
+
+async function build(
+  site: Site,
+  profile: Profile,
+  options: BuildOptions,
+  context: Context,
+): Promise<BuildResult> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
   const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
+  const scratch = join(site.cache, 'scratch');
   try {
-    const scratch = join(site.cache, 'scratch');
+    await removeUnfinished(site.cache);
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
@@ -86,12 +100,19 @@ export async function buildImage(
       return await publish({ site, profile, ingredients, layers, key, scratch }, context);
     } finally {
       await store.release();
-      await rm(scratch, { recursive: true, force: true });
       await pruneLayers(site.cache);
     }
   } finally {
+    await rm(scratch, { recursive: true, force: true });
     await lock.release();
   }
+}
+
+/** The path that a system call was about when it failed. */
+function pathOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ('dest' in error && typeof error.dest === 'string') return error.dest;
+  return 'path' in error && typeof error.path === 'string' ? error.path : undefined;
 }
 
 async function buildLayers(

@@ -1,8 +1,8 @@
-import { chmod, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { exists, syncDirectory, writeFileAtomic } from '../host/files.ts';
+import { digestFile, exists, syncDirectory, writeFileAtomic } from '../host/files.ts';
 import { type Lock, takeLock } from '../host/lock.ts';
 import { layerFile, type Manifest, type ManifestLayer, parseManifest } from './manifest.ts';
 import { type ImageName, imageName, parseImageName, profilePattern, versionPattern } from './name.ts';
@@ -149,11 +149,15 @@ export async function publishImage(
 async function addLayer(store: string, layer: ManifestLayer, file: string): Promise<void> {
   const target = storePaths.layer(store, layer);
   if (await exists(target)) {
-    // Named by a part of the digest: the same name with another content would be a collision.
-    if ((await stat(target)).size !== layer.size) {
-      throw new ReliveError('corrupt', `${target} is there already, with another size`, {
-        hint: 'relive image verify names the damaged image; remove the file when no image needs it',
-      });
+    // Named by a part of the digest: another content is damage, or else a collision.
+    if ((await digestFile(target, 'sha256')).digest !== layer.digest) {
+      throw new ReliveError(
+        'corrupt',
+        `${target} is there already, with another content than its name says`,
+        {
+          hint: 'relive image verify names the damaged image; remove the file, then the build puts a good one there',
+        },
+      );
     }
     await rm(file);
     return;

@@ -40,6 +40,10 @@ export interface StagePlace {
   readonly chroot: () => Promise<Chroot>;
 }
 
+function stagesHome(cache: string): string {
+  return join(cache, 'stages');
+}
+
 /** JSON with sorted keys, so that equal values give equal text. */
 export function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, item: unknown) =>
@@ -56,9 +60,8 @@ export function canonicalJson(value: unknown): string {
  * @returns the layers, bottom first
  */
 export async function runStages(cache: string, stages: readonly Stage[], context: Context): Promise<Layer[]> {
-  const home = join(cache, 'stages');
+  const home = stagesHome(cache);
   await mkdir(home, { recursive: true, mode: 0o700 });
-  await removeLeftovers(home);
   const layers: Layer[] = [];
   let below = '';
   for (const stage of stages) {
@@ -75,7 +78,13 @@ export async function runStages(cache: string, stages: readonly Stage[], context
     } else {
       const started = performance.now();
       context.emit({ event: 'stage', stage: stage.name, state: 'start' });
-      await runStage(stage, layers, place, context);
+      try {
+        await runStage(stage, layers, place, context);
+      } catch (error) {
+        // It may be the room it takes that is missing. What cannot be removed here the next run removes.
+        await removeTree(`${place}.tmp`).catch(() => undefined);
+        throw error;
+      }
       const seconds = (performance.now() - started) / 1000;
       context.emit({ event: 'stage', stage: stage.name, state: 'done', seconds });
     }
@@ -115,7 +124,7 @@ async function runStage(
     await scrub(root);
   } finally {
     if (stacked) await unmount(merged, context);
-    else if (chroot !== undefined) await leaveMounts(root, context);
+    else await leaveMounts(root, context);
   }
   await removeAccessLists(tree, context);
   for (const name of ['merged', 'work']) await rm(join(temporary, name), { recursive: true, force: true });
@@ -126,21 +135,27 @@ async function runStage(
   await rename(temporary, place);
 }
 
-/** Takes down what `enterChroot` mounted below a root that is no mount itself. */
+/** Takes down what we, or a tool that was cut off, mounted below a root that is no mount itself. */
 async function leaveMounts(root: string, context: Context): Promise<void> {
-  const mounted = (await readFile('/proc/self/mounts', 'utf8'))
+  const targets = (await readFile('/proc/self/mounts', 'utf8'))
     .split('\n')
     .map((line) =>
       (line.split(' ')[1] ?? '').replaceAll(/\\(\d{3})/g, (_, octal: string) =>
         String.fromCharCode(Number.parseInt(octal, 8)),
       ),
     )
-    .filter((target) => target.startsWith(`${root}/`) && !target.slice(root.length + 1).includes('/'));
-  for (const target of mounted.toReversed()) await unmount(target, context);
+    .filter((target) => target.startsWith(`${root}/`));
+  const topmost = targets.filter((target) => !targets.some((other) => target.startsWith(`${other}/`)));
+  for (const target of new Set(topmost)) await unmount(target, context);
 }
 
-/** What a build that was cut off left: the lock says that nobody works on it any more. */
-async function removeLeftovers(home: string): Promise<void> {
+/**
+ * Removes the half-made layers of a build that was cut off: to be called before anything else needs the room. The caller
+ * holds the lock of the cache, which says that nobody works on them any more.
+ */
+export async function removeUnfinished(cache: string): Promise<void> {
+  const home = stagesHome(cache);
+  if (!(await exists(home))) return;
   for (const name of await readdir(home)) {
     if (name.endsWith('.tmp')) await removeTree(join(home, name));
   }
@@ -164,7 +179,7 @@ async function removeTree(path: string): Promise<void> {
 
 /** Removes layers which no build used for a week. The caller holds the lock of the cache. */
 export async function pruneLayers(cache: string): Promise<void> {
-  const home = join(cache, 'stages');
+  const home = stagesHome(cache);
   const oldest = Date.now() - keepDays * 24 * 3600 * 1000;
   for (const name of await readdir(home)) {
     const place = join(home, name);

@@ -1,0 +1,123 @@
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type CommandEnd, runCommand, stagesOf, startCommand } from '../../fixtures/command.ts';
+import { freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
+import { relive } from '../../support.ts';
+
+let site: TestSite;
+
+beforeAll(async () => {
+  site = await freshSite({ cache: true });
+});
+afterAll(() => removeSite(site));
+
+const stages = ['bootstrap', 'packages', 'files', 'configure', 'live'];
+
+async function build(): Promise<CommandEnd> {
+  return await runCommand(['build', 'demo', '--offline'], { site: site.directory });
+}
+
+async function imageNames(): Promise<unknown[]> {
+  const { last } = await runCommand(['image', 'list'], { site: site.directory });
+  return (last?.['images'] as { name: string }[]).map(({ name }) => name);
+}
+
+/** How a build went with the stages of the system: `packages cached`. */
+function systemStages(end: CommandEnd): string[] {
+  return stagesOf(end).filter((line) => stages.includes(line.split(' ')[0] ?? ''));
+}
+
+describe('two builds at once', () => {
+  test('both succeed, with one image; the second says that it waits', async () => {
+    const first = startCommand(['build', 'demo', '--offline'], { site: site.directory });
+    await first.line(({ event }) => event === 'stage');
+    const second = await build();
+    const ended = await first.ended;
+    expect([ended.status, second.status]).toEqual([0, 0]);
+    const waits = second.lines.find(({ event }) => event === 'warning');
+    expect(waits?.['message']).toMatch(
+      new RegExp(`^the cache ${site.cache} is in use by "relive build demo .*; waiting for it$`),
+    );
+    expect(second.last).toMatchObject({ unchanged: true, image: ended.last?.['image'] });
+    expect(await imageNames()).toEqual([ended.last?.['image']]);
+  });
+});
+
+describe('a second build', () => {
+  test('with nothing changed takes every stage from the cache and makes no image', async () => {
+    const before = await imageNames();
+    const end = await build();
+    expect(end.status).toBe(0);
+    expect(end.last).toMatchObject({ event: 'result', ok: true, unchanged: true, image: before[0] });
+    expect(systemStages(end)).toEqual(stages.map((stage) => `${stage} cached`));
+    expect(stagesOf(end).filter((line) => line.startsWith('pack '))).toEqual([]);
+    expect(await imageNames()).toEqual(before);
+    const { stdout } = await relive(['build', 'demo', '--offline', '--site', site.directory]);
+    expect(stdout).toContain(`nothing changed since ${String(before[0])}`);
+  });
+
+  test('after a changed file of the overlay runs that stage and the later ones', async () => {
+    const before = await imageNames();
+    const issue = join(site.directory, 'overlays/demo/etc/issue');
+    writeFileSync(issue, `${readFileSync(issue, 'utf8')}changed\n`);
+    const end = await build();
+    expect(end.status).toBe(0);
+    expect(systemStages(end)).toEqual([
+      'bootstrap cached',
+      'packages cached',
+      'files start',
+      'configure start',
+      'live start',
+    ]);
+    const next = String(end.last?.['image']);
+    expect(await imageNames()).toEqual([next, ...before]);
+    expect(next > String(before[0])).toBe(true);
+    expect((await runCommand(['image', 'verify'], { site: site.directory })).status).toBe(0);
+  });
+
+  test('after a change of what is packed only packs', async () => {
+    const profile = join(site.directory, 'profiles/demo.yaml');
+    writeFileSync(profile, readFileSync(profile, 'utf8').replace(/^version: \d+/m, 'version: 2'));
+    const end = await build();
+    expect(systemStages(end)).toEqual(stages.map((stage) => `${stage} cached`));
+    expect(end.last).toMatchObject({ unchanged: false });
+    const { last } = await runCommand(['image', 'show', 'demo'], { site: site.directory });
+    expect(last?.['manifest']).toMatchObject({ profile: { version: 2 } });
+  });
+
+  test('a damaged layer of the same content is not published again', async () => {
+    const [newest] = await imageNames();
+    const { last } = await runCommand(['image', 'show', 'demo'], { site: site.directory });
+    const { manifest } = last as unknown as { manifest: { layers: { digest: string }[] } };
+    const layer = join(site.store, 'live', `${manifest.layers[1]?.digest.slice(0, 16) ?? ''}.squashfs`);
+    const good = readFileSync(layer);
+    writeFileSync(layer, Buffer.alloc(good.length));
+    const profile = join(site.directory, 'profiles/demo.yaml');
+    const text = readFileSync(profile, 'utf8');
+    writeFileSync(profile, text.replace(/^version: \d+/m, 'version: 3'));
+    const end = await build();
+    expect(end.status).toBe(3);
+    expect(end.last).toMatchObject({ code: 'corrupt', message: expect.stringContaining(layer) });
+    expect((await imageNames())[0]).toBe(newest);
+    // What the hint says: without the file a good one takes its place.
+    rmSync(layer);
+    expect((await build()).status).toBe(0);
+    expect(readFileSync(layer).equals(good)).toBe(true);
+  });
+});
+
+test('what a run that was cut off has left is removed', async () => {
+  const leftovers = [
+    join(site.cache, 'stages/live-0.tmp/tree'),
+    join(site.cache, 'scratch/x'),
+    join(site.store, '.tmp/x'),
+  ];
+  for (const path of leftovers) mkdirSync(path, { recursive: true });
+  const orphan = join(site.store, 'live/0123456789abcdef.squashfs');
+  writeFileSync(orphan, 'of no image');
+  const profile = join(site.directory, 'profiles/demo.yaml');
+  writeFileSync(profile, readFileSync(profile, 'utf8').replace(/^version: \d+/m, 'version: 4'));
+  expect((await build()).status).toBe(0);
+  for (const path of [...leftovers, orphan]) expect(() => readFileSync(path)).toThrow('ENOENT');
+});
