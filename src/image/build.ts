@@ -73,6 +73,8 @@ export async function buildImage(
   options: BuildOptions,
   context: Context,
 ): Promise<BuildResult> {
+  // The caller's would be in every file that no program sets the mode of.
+  process.umask(0o022);
   try {
     return await build(site, profile, options, context);
   } catch (error) {

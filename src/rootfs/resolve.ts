@@ -73,7 +73,8 @@ function solver(root: AptRoot, { sources, wanted }: ResolveOptions, context: Con
   return async (names) => {
     const { stdout } = await run(
       'apt-get',
-      ['install', '--print-uris', '-qq', '-o', 'Acquire::ForceHash=SHA256', ...names],
+      // Twice -q would keep back which packages do not go together.
+      ['install', '--print-uris', '-q', '-o', 'Acquire::ForceHash=SHA256', ...names],
       aptOptions(root, context),
     ).catch((error: unknown) => {
       throw explainUnsolvable(error, wanted);
@@ -160,12 +161,19 @@ function nearEnough(name: string, other: string): boolean {
   return ours.length === 2 && `${ours[1]}${ours[0]}` === theirs;
 }
 
+/** What apt says in any case, and what says nothing. */
+const noise =
+  /^\s*(?:Reading package lists|Building dependency tree|Solving dependencies|Some packages could not be|requested an impossible|distribution that some|or been moved out|The following information|The following packages have unmet|E: Unable to correct problems)/;
+
 function explainUnsolvable(error: unknown, wanted: readonly WantedPackage[]): unknown {
   if (!(error instanceof ReliveError) || error.code !== 'tool-failed') return error;
+  const lines = error.message.split('\n').slice(1);
+  const reasons = lines.filter((line) => !noise.test(line));
+  const told = reasons.length === 0 ? lines : reasons;
   const named = wanted.filter(({ name }) => error.message.split(/[\s:]+/).includes(name));
   return new ReliveError(
     'unsolvable',
-    ['apt finds no set of packages that goes together:', ...error.message.split('\n').slice(1)].join('\n'),
+    ['apt finds no set of packages that goes together:', ...told].join('\n'),
     {
       hint:
         named.length === 0
