@@ -16,17 +16,17 @@ function withParameters(...parameters: readonly string[]): Manifest {
 
 const configurationOf = (manifest: Manifest): string => bootConfiguration(manifest, formatManifest(manifest));
 
-/** The arguments that a shell gives to `linux`: its single quotes are GRUB's, and nothing else is special in them. */
-function wordsOfLinux(configuration: string): string[] {
-  const line = configuration.split('\n').find((each) => each.startsWith('  linux ')) ?? '';
-  const script = `linux() { printf '%s\\n' "$@"; }\n${line}\n`;
+/** The arguments that a shell gives to `relive_boot`: its single quotes are GRUB's, and nothing else is special in them. */
+function wordsOfEntry(configuration: string): string[] {
+  const line = configuration.split('\n').find((each) => each.startsWith('  relive_boot ')) ?? '';
+  const script = `relive_boot() { printf '%s\\n' "$@"; }\n${line}\n`;
   return execFileSync('sh', ['-c', script], { encoding: 'utf8' }).split('\n').slice(1, -1);
 }
 
 /** The last words of the kernel line, or that there is none. */
 function wordsOrRefusal(manifest: Manifest, count: number): string[] | 'refused' {
   try {
-    return wordsOfLinux(configurationOf(manifest)).slice(-count);
+    return wordsOfEntry(configurationOf(manifest)).slice(-count);
   } catch (error) {
     if (isReliveError(error, 'configuration')) return 'refused';
     throw error;
@@ -58,15 +58,16 @@ describe('boot.cfg', () => {
   test('is one menu entry', () => {
     const lines = configurationOf(exampleManifest).split('\n');
     expect(lines[0]).toBe(
-      `menuentry 'demo-20261122.01 (trixie amd64, full)' --id 'demo-20261122.01' "$relive_root" "$relive_dir" {`,
+      `menuentry 'demo-20261122.01 (trixie amd64, full)' --unrestricted --id 'demo-20261122.01' "$relive_root" "$relive_dir" {`,
     );
-    expect(lines.slice(3)).toEqual(['  initrd "$2$3/initrd.img"', '}', '']);
+    expect(lines[1]).toMatch(/^ {2}relive_boot "\$2" "\$3" 'boot=live' /);
+    expect(lines.slice(2)).toEqual(['}', '']);
   });
 
   test.each(['a"b', 'a$b', '$(reboot)', '`reboot`', 'a;b', 'a\\', '}', '{', '#x', '*', 'a b', '||'])(
     '%j reaches the kernel as it is',
     (parameter) => {
-      expect(wordsOfLinux(configurationOf(withParameters(parameter))).at(-1)).toBe(parameter);
+      expect(wordsOfEntry(configurationOf(withParameters(parameter))).at(-1)).toBe(parameter);
     },
   );
 

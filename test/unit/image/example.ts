@@ -19,6 +19,7 @@ export const exampleManifest: Manifest = {
   kernel: { version: '6.12.117+deb13-cloud-amd64', digest: '3'.repeat(64), size: 11_737_024 },
   initrd: { digest: '4'.repeat(64), size: 18_104_038 },
   boot: { verify: 'signature', parameters: ['quiet'] },
+  lock: '8'.repeat(64),
   repositories: [
     { name: 'debian', suite: 'trixie', date: '2026-11-21T10:00:00.000Z', release: '5'.repeat(64) },
   ],

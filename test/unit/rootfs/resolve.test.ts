@@ -104,7 +104,11 @@ describe('a name that no repository has', () => {
         sources: [{ ...debian, uri: `file:${directory}`, keyring: key.keyring }],
         architecture: 'amd64',
         recommends: false,
-        wanted: wanted.map((name, index) => ({ name, from: `profiles/kiosk.yaml:${index + 7}:5` })),
+        wanted: wanted.map((name, index) => ({
+          name,
+          why: 'profile' as const,
+          from: `profiles/kiosk.yaml:${index + 7}:5`,
+        })),
         directory: join(directory, 'apt'),
       },
       recordingContext(),
