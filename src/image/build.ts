@@ -12,6 +12,7 @@ import { wantedPackages } from '../rootfs/base.ts';
 import { canonicalJson, type Layer, pruneLayers, removeUnfinished, runStages } from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
 import { packTree } from '../rootfs/pack.ts';
+import { plainPath } from '../rootfs/plain-path.ts';
 import type { ResolvedPackage } from '../rootfs/resolve.ts';
 import { mountStack, unmount } from '../rootfs/stack.ts';
 import { bootstrapStage } from '../rootfs/stages/bootstrap.ts';
@@ -90,13 +91,14 @@ async function build(
 ): Promise<BuildResult> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
   const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
-  const scratch = join(site.cache, 'scratch');
+  const cache = await plainPath(site.cache, context);
+  const scratch = join(cache, 'scratch');
   try {
     await removeUnfinished(site.cache);
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
-    const layers = await buildLayers(site, profile, ingredients, key, scratch, context);
+    const layers = await buildLayers(site, profile, ingredients, key, { cache, scratch }, context);
     const store = await lockStore(site.store, context);
     try {
       return await publish({ site, profile, ingredients, layers, key, scratch }, context);
@@ -122,7 +124,7 @@ async function buildLayers(
   profile: Profile,
   { lock, upstream, sourceDateEpoch }: Ingredients,
   key: BuildKey,
-  scratch: string,
+  { cache, scratch }: { readonly cache: string; readonly scratch: string },
   context: Context,
 ): Promise<Layer[]> {
   const { suite, architecture, bootstrap: tool, recommends } = profile;
@@ -140,7 +142,7 @@ async function buildLayers(
   const all = lock.packages;
   const bootstrap = all.filter(({ name }) => lock.bootstrap.includes(name));
   return await runStages(
-    site.cache,
+    cache,
     [
       bootstrapStage({
         ...{ tool, suite, architecture, packages: bootstrap, sourceDateEpoch, scratch },

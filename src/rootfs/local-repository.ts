@@ -1,6 +1,7 @@
 import { copyFile, link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { digestFile, sha256 } from '../host/files.ts';
@@ -51,8 +52,12 @@ export async function makeLocalRepository(
       for (const [position, each] of queue) stanzas[position] = await addPackage(each, options, context);
     }),
   );
-  const text = stanzas.join('\n');
+  // Each with an empty line behind it: debootstrap does not see a last stanza without.
+  const text = stanzas.map((stanza) => `${stanza}\n`).join('');
+  // debootstrap reads compressed indices only.
+  const compressed = gzipSync(text);
   await writeFile(join(index, 'Packages'), text);
+  await writeFile(join(index, 'Packages.gz'), compressed);
   const release = [
     'Origin: relive',
     'Label: relive',
@@ -63,6 +68,7 @@ export async function makeLocalRepository(
     'Components: main',
     'SHA256:',
     ` ${sha256(text)} ${Buffer.byteLength(text)} main/binary-${architecture}/Packages`,
+    ` ${sha256(compressed)} ${compressed.length} main/binary-${architecture}/Packages.gz`,
     '',
   ].join('\n');
   const plain = join(directory, 'dists', suite, 'Release');
