@@ -47,9 +47,10 @@ export function optionText(text: string): string {
 }
 
 /**
- * The processor. Emulated without cmpxchg16b: QEMU 7.2 (Debian 12) spoils the flags register in that instruction when
- * it runs several processors in parallel, and Linux, which allocates memory by it, panics at random ("double fault"
- * in kmalloc).
+ * The processor. Emulated without cmpxchg16b: with it Linux 6.12 panicked under QEMU 7.2 (Debian 12) in all of five boots
+ * on two processors and in one of two on one, mostly in kmalloc right after that instruction, each time with garbage in
+ * the flags register; without it in none of ten. That QEMU spoils the flags there is read from those dumps, not from
+ * its source.
  */
 function processor(accelerator: Accelerator): string {
   return accelerator === 'kvm' ? 'host' : 'qemu64,-cx16';
