@@ -3,6 +3,7 @@ import type { CommandSpec } from './command.ts';
 /** What the commands of a group are about. */
 export const groups: Readonly<Record<string, string>> = {
   keys: 'the keys which images are signed with',
+  mirror: 'copies of APT repositories',
   profile: 'the profiles of a site',
   image: 'the images in a store',
 };
@@ -43,6 +44,122 @@ export const commands: readonly CommandSpec[] = [
       { command: 'relive doctor --json', says: 'the same for a program' },
     ],
     load: async () => await import('./doctor.ts'),
+  },
+  {
+    name: 'mirror sync',
+    summary: 'bring mirrors up to date',
+    description:
+      'Fetches the signed Release of each suite (one conditional request), then its indices and, with "select: all" or "filters", its packages.\nEach file is checked; a suite is published by one switch when all of it is there.',
+    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    examples: [
+      { command: 'relive mirror sync', says: 'all repositories' },
+      { command: 'relive mirror sync debian', says: 'one' },
+    ],
+    load: async () => await import('./mirror-sync.ts'),
+  },
+  {
+    name: 'mirror verify',
+    summary: 'prove a mirror intact, offline; any tool may have made it',
+    description:
+      'From the signature over each Release to each index and each file of the pool, on all cores. Finds what is missing, truncated,\ncorrupt, unreferenced, expired, unsigned, inconsistent, or leads out of the tree. Exit status 1 when it finds anything.',
+    arguments: [
+      {
+        name: '[what...]',
+        description:
+          'repositories of relive.yaml, or directories with a mirror in them (default: all repositories)',
+      },
+    ],
+    options: [
+      { flags: '--deep', description: 'open packages and compare their control data with the index' },
+      { flags: '--changed', description: 'trust files that look as they did when they were verified' },
+      {
+        flags: '--sample <share>',
+        description: 'read this share of the pool, what was not read for longest first: 5%',
+      },
+      { flags: '--partial', description: 'of a directory: what indices list need not be there' },
+      {
+        flags: '--keyring <files>',
+        description: 'of a directory: keyrings, separated by commas (default: those of apt)',
+      },
+    ],
+    examples: [
+      { command: 'relive mirror verify', says: 'all repositories of the site' },
+      { command: 'relive mirror verify /srv/mirror/debian', says: 'a tree of debmirror, ftpsync, ...' },
+      { command: 'relive mirror verify debian --sample 5%', says: 'a slice, for a nightly timer' },
+    ],
+    load: async () => await import('./mirror-verify.ts'),
+  },
+  {
+    name: 'mirror repair',
+    summary: 'verify, fetch what is missing or damaged, verify again',
+    description: 'What was damaged is kept in quarantine, below .relive in the mirror.',
+    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    options: [
+      { flags: '--deep', description: 'open packages and compare their control data with the index' },
+      { flags: '--changed', description: 'trust files that look as they did when they were verified' },
+    ],
+    examples: [{ command: 'relive mirror repair debian', says: 'mends one repository' }],
+    load: async () => await import('./mirror-repair.ts'),
+  },
+  {
+    name: 'mirror list',
+    summary: 'list mirrors: state, age, size, snapshots, last verification',
+    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    examples: [{ command: 'relive mirror list', says: 'a table' }],
+    load: async () => await import('./mirror-list.ts'),
+  },
+  {
+    name: 'mirror snapshot',
+    summary: 'create, list, remove or compare snapshots of a mirror',
+    description:
+      'create REPOSITORY [NAME]   freezes the indices; the pool is shared\nlist [REPOSITORY]\nremove REPOSITORY NAME...\ndiff REPOSITORY A [B]      packages added, removed, upgraded; "current" (and B unless given) is what is published; exit status 1 when they differ',
+    arguments: [
+      { name: '<action>', description: 'create, list, remove, diff' },
+      { name: '[repository]', description: 'a repository of relive.yaml' },
+      { name: '[snapshot...]', description: 'names of snapshots' },
+    ],
+    examples: [
+      { command: 'relive mirror snapshot create debian', says: 'named by the time' },
+      { command: 'relive mirror snapshot diff debian 20261101T000000Z', says: 'what changed since' },
+    ],
+    load: async () => await import('./mirror-snapshot.ts'),
+  },
+  {
+    name: 'mirror prune',
+    summary: 'remove pool files that no suite and no snapshot needs',
+    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    options: [
+      {
+        flags: '--grace <days>',
+        description: 'days a file stays when nothing needs it (default: keep in relive.yaml, 7)',
+      },
+      {
+        flags: '--limit <percent>',
+        description: 'refuse to remove more of the pool (default: keep in relive.yaml, 40)',
+      },
+      { flags: '--dry-run', description: 'only tell' },
+    ],
+    examples: [
+      { command: 'relive mirror prune --dry-run', says: 'what would go' },
+      { command: 'relive mirror prune debian --grace 0', says: 'at once' },
+    ],
+    load: async () => await import('./mirror-prune.ts'),
+  },
+  {
+    name: 'mirror import',
+    summary: "turn another tool's configuration into relive.yaml",
+    description:
+      "Reads apt-mirror's mirror.list, sources.list (one-line and deb822) and debmirror.conf; prints the YAML and what it could not carry over.",
+    arguments: [{ name: '<file>', description: 'the configuration' }],
+    examples: [{ command: 'relive mirror import /etc/apt/mirror.list', says: 'prints repositories:' }],
+    load: async () => await import('./mirror-import.ts'),
+  },
+  {
+    name: 'mirror serve',
+    summary: 'offer the mirrors and snapshots over HTTP',
+    options: [{ flags: '--listen <address>', description: 'address and port', default: '127.0.0.1:3142' }],
+    examples: [{ command: 'relive mirror serve', says: 'deb http://127.0.0.1:3142/debian trixie main' }],
+    load: async () => await import('./mirror-serve.ts'),
   },
   {
     name: 'profile list',

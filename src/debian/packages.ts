@@ -14,19 +14,27 @@ export interface PackageEntry {
   /** Hexadecimal in lower case; one of the two is always there. */
   readonly sha256: string | undefined;
   readonly sha512: string | undefined;
+  /** The values of the further fields that the reader was asked for, in their order. */
+  readonly more: readonly (string | undefined)[];
 }
 
+const none: readonly string[] = [];
 const fields = ['Package', 'Version', 'Architecture', 'Filename', 'Size', 'SHA256', 'SHA512'];
 
 /**
  * A reader of a Packages index (uncompressed), to be fed piece by piece: `push` the bytes, then `end`.
  * @param where the index' name, for errors
  * @param onPackage gets each package in the order of the index
+ * @param more names of further fields to hand over
  * @returns a reader whose calls throw ReliveError `corrupt` or `unsafe-path`
  */
-export function packagesReader(where: string, onPackage: (entry: PackageEntry) => void): StanzaReader {
+export function packagesReader(
+  where: string,
+  onPackage: (entry: PackageEntry) => void,
+  more: readonly string[] = [],
+): StanzaReader {
   return new StanzaReader(
-    fields,
+    [...fields, ...more],
     (values, line) => {
       const [name, version, architecture, filename, size, sha256, sha512] = values;
       const refuse = (what: string): ReliveError =>
@@ -55,6 +63,7 @@ export function packagesReader(where: string, onPackage: (entry: PackageEntry) =
         size: Number(size),
         sha256: sha256?.toLowerCase(),
         sha512: sha512?.toLowerCase(),
+        more: more.length === 0 ? none : values.slice(fields.length),
       });
     },
     where,

@@ -35,6 +35,10 @@ interface PackageUse {
 const uses: Readonly<Record<string, PackageUse>> = {
   apt: { purpose: 'resolving and downloading packages', ask: ['apt-get', '--version'] },
   acl: { purpose: 'taking away what SquashFS cannot hold', ask: ['setfacl', '--version'] },
+  'apt-mirror': { purpose: 'mirrors with "engine: apt-mirror"', optional: true },
+  debmirror: { purpose: 'mirrors with "engine: debmirror"', optional: true },
+  ftpsync: { purpose: 'mirrors with "engine: ftpsync"', optional: true },
+  rsync: { purpose: 'upstreams with rsync://', ask: ['rsync', '--version'], optional: true },
   attr: { purpose: 'comparing trees with their attributes', ask: ['getfattr', '--version'] },
   bzip2: { purpose: 'indices of repositories', ask: ['bzip2', '--help'] },
   coreutils: { purpose: 'running programs inside a system that is built', ask: ['chroot', '--version'] },

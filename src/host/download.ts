@@ -1,22 +1,46 @@
 import { createHash, type Hash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
-import { messageOf, ReliveError, systemCode } from '../core/error.ts';
+import { pathToFileURL } from 'node:url';
+import { ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
-import { version } from '../core/version.ts';
+import { type Credential, hostCredentials } from './credentials.ts';
+import { Exchange, type ExchangeOptions, type Validators } from './exchange.ts';
 import { explainDiskFull } from './files.ts';
+import { rsyncFile, rsyncFiles } from './rsync.ts';
+import { SourceFailure } from './source-failure.ts';
+
+export type { Validators } from './exchange.ts';
 
 const readBuffer = 1024 * 1024;
-const maximumRedirects = 5;
+/** Files up to this size are written in one go when they are complete. */
+const smallFile = 512 * 1024;
+/** A file whose size nobody knows beforehand (an installer image) must end somewhere. */
+const largestUnknown = 16 * 1024 ** 3;
 /** Progress is reported no more often than this. */
 const reportMilliseconds = 100;
 /** A source that delivered wrong content is asked once more; a source that does so twice is given up. */
 const wrongContentAllowed = 2;
+/** A server that wants a longer pause than this is given up. */
+const longestPause = 120;
+/** How long an unreachable server is asked last. */
+const downMilliseconds = 60_000;
 
 export interface TransportOptions {
   /** Connections to one host at a time. */
@@ -28,12 +52,17 @@ export interface TransportOptions {
   readonly rounds?: number;
   /** The pause before the second round; each further one is twice as long. */
   readonly pauseSeconds?: number;
+  /** Bytes a second for all that is fetched together. */
+  readonly bandwidth?: number | undefined;
+  /** Users and passwords by host; those of apt's auth.conf and ~/.netrc unless given. */
+  readonly credentials?: readonly Credential[];
+  readonly tls?: ExchangeOptions['tls'];
 }
 
 /** What a downloaded file must be; a file that is anything else never appears. */
 export interface Expected {
-  /** Bytes. */
-  readonly size: number;
+  /** Bytes; undefined where the list that names the file has no sizes. */
+  readonly size: number | undefined;
   readonly algorithm: 'sha256' | 'sha512';
   /** Hexadecimal, lower case. */
   readonly digest: string;
@@ -41,17 +70,10 @@ export interface Expected {
 
 /** One file to bring here. */
 export interface DownloadRequest {
-  /** Addresses (http, https, file), in the order in which they are tried. */
+  /** Addresses (http, https, file, rsync), in the order in which they are tried. */
   readonly sources: readonly string[];
   readonly target: string;
   readonly expected: Expected;
-}
-
-/** What lets a server say "unchanged". */
-export interface Validators {
-  readonly url: string;
-  readonly etag: string | undefined;
-  readonly lastModified: string | undefined;
 }
 
 /** What became of the request for a document whose content nobody knows yet. */
@@ -74,112 +96,12 @@ export interface DownloadSummary {
 }
 
 /**
- * Why one source did not deliver:
- * absent: it says that it has no such file
- * refused: asking it again will not help
- * unreachable: no connection came about
- * broken: the answer broke off, or the server had trouble; asking again may help
- * wrong: it delivered something else than what is expected
+ * An address below a base address: each name of `path` is encoded, as object stores want it ("+" as %2B), and
+ * nothing in it is decoded ("%3a" in the name of a package stays what it is).
  */
-class SourceFailure extends Error {
-  readonly kind: 'absent' | 'refused' | 'unreachable' | 'broken' | 'wrong';
-  readonly url: string;
-
-  constructor(kind: SourceFailure['kind'], url: string, reason: string, cause?: unknown) {
-    super(reason, { cause });
-    this.kind = kind;
-    this.url = url;
-  }
-}
-
-/** An answer: its bytes from `offset` on. */
-interface Answer {
-  readonly offset: number;
-  readonly length: number | undefined;
-  readonly validators: Validators;
-  readonly body: AsyncIterable<Uint8Array>;
-  /** Lets go of a body that will not be read. */
-  readonly discard: () => Promise<void>;
-}
-
-const unreachableCodes = new Set([
-  ...['ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN', 'ETIMEDOUT'],
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
-const unreachableReasons: Readonly<Record<string, string>> = {
-  ENOTFOUND: 'the name of the host is unknown',
-  EAI_AGAIN: 'the name of the host cannot be resolved',
-  ECONNREFUSED: 'the connection is refused',
-  ENETUNREACH: 'there is no way to its network',
-  EHOSTUNREACH: 'there is no way to the host',
-  ENETDOWN: 'the network is down',
-  ETIMEDOUT: 'no answer to the connection',
-  UND_ERR_CONNECT_TIMEOUT: 'no answer to the connection',
-};
-
-/** The failure for an error of the network; a refused certificate is final. */
-function failureOf(error: unknown, url: string): SourceFailure {
-  if (error instanceof SourceFailure) return error;
-  const code = systemCode(error) ?? '';
-  if (unreachableCodes.has(code)) {
-    return new SourceFailure('unreachable', url, unreachableReasons[code] ?? messageOf(error), error);
-  }
-  if (/CERT|UNABLE_TO_|SELF_SIGNED|ERR_TLS|ERR_SSL/.test(code)) {
-    return new SourceFailure(
-      'refused',
-      url,
-      `the encrypted connection is refused: ${messageOf(error)}`,
-      error,
-    );
-  }
-  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
-    return new SourceFailure('broken', url, 'the server fell silent', error);
-  }
-  return new SourceFailure('broken', url, `the answer broke off: ${messageOf(error)}`, error);
-}
-
-function headerOf(
-  headers: Readonly<Record<string, string | string[] | undefined>>,
-  name: string,
-): string | undefined {
-  const value = headers[name];
-  return Array.isArray(value) ? value[0] : value;
-}
-
-/** An iteration over a body whose errors say which source they are about. */
-async function* guarded(
-  body: AsyncIterable<Uint8Array>,
-  url: string,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  try {
-    yield* body;
-  } catch (error) {
-    signal.throwIfAborted();
-    throw failureOf(error, url);
-  }
-}
-
-async function* readHandle(
-  handle: FileHandle,
-  from: number,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  const buffer = Buffer.allocUnsafe(readBuffer);
-  for (let at = from; ; ) {
-    signal.throwIfAborted();
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
-    if (bytesRead === 0) return;
-    at += bytesRead;
-    yield buffer.subarray(0, bytesRead);
-  }
-}
-
-async function writeWhole(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let written = 0; written < bytes.length; ) {
-    const result = await handle.write(bytes, written, bytes.length - written, position + written);
-    written += result.bytesWritten;
-  }
+export function addressOf(base: string, path: string): string {
+  const encoded = /^[A-Za-z0-9._~/-]*$/.test(path) ? path : path.split('/').map(encodeURIComponent).join('/');
+  return `${base.replace(/\/+$/, '')}/${encoded}`;
 }
 
 /** The name beside `target` which an unfinished download has; the next run that wants the same content goes on with it. */
@@ -187,184 +109,156 @@ function partialPath({ target, expected }: DownloadRequest): string {
   return join(dirname(target), `.part-${basename(target).slice(0, 200)}-${expected.digest.slice(0, 16)}`);
 }
 
-/** The hash over the first `size` bytes of a file. */
-async function hashStart(
-  handle: FileHandle,
-  size: number,
-  algorithm: string,
-  signal: AbortSignal,
-): Promise<Hash> {
-  const hash = createHash(algorithm);
-  if (size > 0) for await (const chunk of readHandle(handle, 0, signal)) hash.update(chunk);
-  return hash;
+/**
+ * A file on its way: its bytes are hashed as they come, and kept in memory (small ones) or written to the partial file.
+ * Writing is synchronous: into the page cache that is faster than a thread's round trip, and a full one holds up the
+ * network, as it should.
+ */
+class Part {
+  readonly #path: string;
+  readonly #expected: Expected;
+  #hash: Hash;
+  #descriptor: number | undefined;
+  #chunks: Buffer[] = [];
+  offset = 0;
+
+  /** Goes on with the part that an earlier attempt left. */
+  constructor(path: string, expected: Expected) {
+    this.#path = path;
+    this.#expected = expected;
+    this.#hash = createHash(expected.algorithm);
+    const left = statSync(path, { throwIfNoEntry: false });
+    if (left === undefined) return;
+    const descriptor = this.#open();
+    if (expected.size === undefined || left.size > expected.size) {
+      ftruncateSync(descriptor, 0);
+      return;
+    }
+    const buffer = Buffer.allocUnsafe(readBuffer);
+    for (;;) {
+      const bytes = readSync(descriptor, buffer, 0, buffer.length, this.offset);
+      if (bytes === 0) break;
+      this.#hash.update(buffer.subarray(0, bytes));
+      this.offset += bytes;
+    }
+  }
+
+  #open(): number {
+    this.#descriptor ??= openSync(
+      this.#path,
+      constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
+      0o644,
+    );
+    return this.#descriptor;
+  }
+
+  get complete(): boolean {
+    return this.offset > 0 && this.offset === this.#expected.size;
+  }
+
+  /** Throws away what is there. */
+  restart(): void {
+    this.#hash = createHash(this.#expected.algorithm);
+    this.#chunks = [];
+    this.offset = 0;
+    if (this.#descriptor !== undefined) ftruncateSync(this.#descriptor, 0);
+  }
+
+  add(chunk: Buffer): void {
+    this.#hash.update(chunk);
+    if (this.#descriptor === undefined && (this.#expected.size ?? smallFile + 1) <= smallFile) {
+      this.#chunks.push(chunk);
+    } else {
+      this.#write(chunk, this.offset);
+    }
+    this.offset += chunk.length;
+  }
+
+  #write(chunk: Buffer, at: number): void {
+    const descriptor = this.#open();
+    for (let written = 0; written < chunk.length; ) {
+      written += writeSync(descriptor, chunk, written, chunk.length - written, at + written);
+    }
+  }
+
+  /** Writes what is only in memory yet. */
+  #flush(): void {
+    let at = this.offset - this.#chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    const chunks = this.#chunks.length > 1 ? [Buffer.concat(this.#chunks)] : this.#chunks;
+    for (const chunk of chunks) {
+      this.#write(chunk, at);
+      at += chunk.length;
+    }
+    this.#chunks = [];
+  }
+
+  /** Makes the file appear if it is what it must be. @throws SourceFailure */
+  finish(target: string, url: string): void {
+    const { algorithm, digest: expected } = this.#expected;
+    const digest = this.#hash.digest('hex');
+    if (digest !== expected) {
+      throw new SourceFailure(
+        'wrong',
+        url,
+        `its content has the ${algorithm.toUpperCase()} ${digest} where ${expected} is expected`,
+      );
+    }
+    this.#flush();
+    // An empty file has no bytes that would have made it.
+    closeSync(this.#open());
+    this.#descriptor = undefined;
+    renameSync(this.#path, target);
+  }
+
+  /** Keeps what came for the next attempt, or nothing where it is wrong. */
+  leave(wrong: boolean): void {
+    if (wrong) this.restart();
+    this.#flush();
+    if (this.#descriptor === undefined) return;
+    const { size } = fstatSync(this.#descriptor);
+    closeSync(this.#descriptor);
+    this.#descriptor = undefined;
+    if (size === 0) rmSync(this.#path, { force: true });
+  }
 }
 
-/**
- * An address below a base address: each name of `path` is encoded, as object stores want it ("+" as %2B), and
- * nothing in it is decoded ("%3a" in the name of a package stays what it is).
- */
-export function addressOf(base: string, path: string): string {
-  return `${base.replace(/\/+$/, '')}/${path.split('/').map(encodeURIComponent).join('/')}`;
-}
-
-/**
- * Brings files over HTTP, HTTPS and `file:`, over connections that stay open, through the proxies that http_proxy,
- * https_proxy and no_proxy name. To be closed when it is not needed any more.
- */
+/** Brings files over HTTP, HTTPS, rsync and `file:`. To be closed when it is not needed any more. */
 export class Transport {
-  readonly #agent: EnvHttpProxyAgent;
-  readonly #settings: Required<TransportOptions>;
-  /** Whether any server has answered yet: if so, a network that fails now may come back. */
-  #answered = false;
+  readonly #exchange: Exchange;
+  readonly #settings: Required<Omit<TransportOptions, 'bandwidth' | 'credentials' | 'tls'>>;
+  readonly #bandwidth: number | undefined;
+  /** Servers that could not be reached, and until when they are asked last. */
+  readonly #down = new Map<string, number>();
 
   constructor(options: TransportOptions = {}) {
+    const { bandwidth, credentials, tls, ...settings } = options;
     this.#settings = {
       connections: 8,
       connectSeconds: 15,
       idleSeconds: 30,
       rounds: 4,
       pauseSeconds: 0.5,
-      ...options,
+      ...settings,
     };
-    const { connections, connectSeconds, idleSeconds } = this.#settings;
-    this.#agent = new EnvHttpProxyAgent({
-      connections,
-      connect: { timeout: connectSeconds * 1000 },
-      headersTimeout: idleSeconds * 1000,
-      bodyTimeout: idleSeconds * 1000,
-      keepAliveTimeout: 10_000,
+    this.#bandwidth = bandwidth;
+    this.#exchange = new Exchange({
+      ...this.#settings,
+      bandwidth,
+      credentials: credentials ?? hostCredentials(),
+      tls: tls ?? {},
     });
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await this.#exchange.close();
   }
 
-  /** Asks one source for a file from `offset` on. @throws SourceFailure, or undefined for "unchanged" */
-  async #ask(
-    url: string,
-    offset: number,
-    signal: AbortSignal,
-    validators?: Validators,
-    noCache = false,
-  ): Promise<Answer | undefined> {
-    if (url.startsWith('file:')) return await this.#openFile(url, offset, signal);
-    const headers: Record<string, string> = {
-      'user-agent': `relive/${version}`,
-      'accept-encoding': 'identity',
-    };
-    if (offset > 0) headers['range'] = `bytes=${offset}-`;
-    if (noCache) headers['cache-control'] = 'no-cache';
-    if (validators?.url === url) {
-      if (validators.etag !== undefined) headers['if-none-match'] = validators.etag;
-      else if (validators.lastModified !== undefined) headers['if-modified-since'] = validators.lastModified;
-    }
-    let at = new URL(url);
-    for (let redirects = 0; redirects <= maximumRedirects; redirects += 1) {
-      const answer = await this.#request(at, headers, url, signal);
-      const location = headerOf(answer.headers, 'location');
-      if ([301, 302, 303, 307, 308].includes(answer.statusCode) && location !== undefined) {
-        await answer.body.dump();
-        at = redirected(at, location, url);
-        continue;
-      }
-      if (answer.statusCode === 304) {
-        await answer.body.dump();
-        if (validators !== undefined) return undefined;
-      }
-      return await this.#accept(answer, url, offset, signal);
-    }
-    throw new SourceFailure('refused', url, `it redirects more than ${maximumRedirects} times`);
-  }
-
-  async #request(
-    at: URL,
-    headers: Record<string, string>,
-    url: string,
-    signal: AbortSignal,
-  ): Promise<Dispatcher.ResponseData> {
-    try {
-      const answer = await this.#agent.request({
-        origin: at.origin,
-        path: `${at.pathname}${at.search}`,
-        method: 'GET',
-        headers,
-        signal,
-      });
-      this.#answered = true;
-      return answer;
-    } catch (error) {
-      signal.throwIfAborted();
-      throw failureOf(error, url);
-    }
-  }
-
-  /** Judges status and headers of an answer. */
-  async #accept(
-    { statusCode, headers, body }: Dispatcher.ResponseData,
-    url: string,
-    offset: number,
-    signal: AbortSignal,
-  ): Promise<Answer> {
-    const discard = async (): Promise<void> => {
-      // Reading on would cost more than a new connection.
-      body.on('error', () => undefined);
-      await Promise.resolve(body.destroy());
-    };
-    if (statusCode !== 200 && statusCode !== 206) {
-      await body.dump();
-      if (statusCode === 416)
-        throw new SourceFailure('wrong', url, 'it has less than what is here already (416)');
-      const again = statusCode >= 500 || [408, 425, 429].includes(statusCode);
-      const absent = statusCode === 404 || statusCode === 410;
-      throw new SourceFailure(
-        again ? 'broken' : absent ? 'absent' : 'refused',
-        url,
-        `it answers with status ${statusCode}`,
-      );
-    }
-    let begins = 0;
-    if (statusCode === 206) {
-      const range = /^bytes (\d+)-/.exec(headerOf(headers, 'content-range') ?? '');
-      begins = Number(range?.[1] ?? Number.NaN);
-      if (begins !== offset) {
-        await discard();
-        throw new SourceFailure('wrong', url, 'it delivers another part than the one that was asked for');
-      }
-    }
-    const length = Number(headerOf(headers, 'content-length') ?? Number.NaN);
-    return {
-      offset: begins,
-      length: Number.isSafeInteger(length) ? length : undefined,
-      validators: { url, etag: headerOf(headers, 'etag'), lastModified: headerOf(headers, 'last-modified') },
-      body: guarded(body as AsyncIterable<Uint8Array>, url, signal),
-      discard,
-    };
-  }
-
-  async #openFile(url: string, offset: number, signal: AbortSignal): Promise<Answer> {
-    let handle: FileHandle;
-    try {
-      handle = await open(fileURLToPath(url), 'r');
-    } catch (error) {
-      const code = systemCode(error);
-      const absent = code === 'ENOENT' || code === 'ENOTDIR';
-      const reason = absent ? 'there is no such file' : messageOf(error);
-      throw new SourceFailure(absent ? 'absent' : 'refused', url, reason, error);
-    }
-    const info = await handle.stat();
-    if (!info.isFile()) {
-      await handle.close();
-      throw new SourceFailure('refused', url, 'that is no regular file');
-    }
-    this.#answered = true;
-    return {
-      offset,
-      length: Math.max(0, info.size - offset),
-      validators: { url, etag: undefined, lastModified: undefined },
-      body: closing(guarded(readHandle(handle, offset, signal), url, signal), handle),
-      discard: async () => await handle.close(),
-    };
+  /** The sources in their order, those that could not be reached a moment ago last. */
+  #ordered(sources: readonly string[]): readonly string[] {
+    if (this.#down.size === 0 || sources.length < 2) return sources;
+    const now = performance.now();
+    const isDown = (url: string): boolean => (this.#down.get(originOf(url)) ?? 0) > now;
+    return [...sources.filter((url) => !isDown(url)), ...sources.filter((url) => isDown(url))];
   }
 
   /**
@@ -381,16 +275,22 @@ export class Transport {
     const wrong = new Map<string, number>();
     const { rounds, pauseSeconds } = this.#settings;
     for (let round = 0; round < rounds; round += 1) {
-      const left = sources.filter((url) => {
-        const kind = failed.get(url)?.kind;
-        return kind !== 'absent' && kind !== 'refused' && (wrong.get(url) ?? 0) < wrongContentAllowed;
+      const left = this.#ordered(sources).filter((url) => {
+        const failure = failed.get(url);
+        return (
+          failure?.kind !== 'absent' &&
+          failure?.kind !== 'refused' &&
+          (failure?.retryAfter ?? 0) <= longestPause &&
+          (wrong.get(url) ?? 0) < wrongContentAllowed
+        );
       });
       const allUnreachable = left.every((url) => failed.get(url)?.kind === 'unreachable');
       // Where nothing has ever answered, more patience helps nobody.
-      if (left.length === 0 || (round > 1 && allUnreachable && !this.#answered)) break;
+      if (left.length === 0 || (round > 1 && allUnreachable && !this.#exchange.answered)) break;
       if (round > 0) {
+        const asked = Math.min(...left.map((url) => failed.get(url)?.retryAfter ?? 0));
         // The jitter keeps many downloads from coming back all at once.
-        const seconds = pauseSeconds * 2 ** (round - 1) * (0.75 + Math.random() / 2);
+        const seconds = Math.max(asked, pauseSeconds * 2 ** (round - 1) * (0.75 + Math.random() / 2));
         await delay(seconds * 1000, undefined, { signal }).catch(() => undefined);
         signal.throwIfAborted();
       }
@@ -401,10 +301,28 @@ export class Transport {
           if (!(error instanceof SourceFailure)) throw error;
           failed.set(url, error);
           if (error.kind === 'wrong') wrong.set(url, (wrong.get(url) ?? 0) + 1);
+          if (error.kind === 'unreachable')
+            this.#down.set(originOf(url), performance.now() + downMilliseconds);
         }
       }
     }
     throw explain(what, [...failed.values()]);
+  }
+
+  /** A file of an rsync server in a directory of its own, read and removed again. */
+  async #byRsync<T>(url: string, signal: AbortSignal, use: (fileUrl: string) => Promise<T>): Promise<T> {
+    const directory = await mkdtemp(join(tmpdir(), 'relive-rsync-'));
+    try {
+      const path = await rsyncFile(url, join(directory, 'files'), this.#rsyncOptions(signal));
+      this.#exchange.answered = true;
+      return await use(pathToFileURL(path ?? join(directory, 'files')).href);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+
+  #rsyncOptions(signal: AbortSignal): Parameters<typeof rsyncFile>[2] {
+    return { signal, bandwidth: this.#bandwidth, timeoutSeconds: Math.ceil(this.#settings.idleSeconds) };
   }
 
   /**
@@ -424,39 +342,51 @@ export class Transport {
   ): Promise<FetchedDocument> {
     const what = basename(new URL(sources[0] ?? 'file:///').pathname);
     let absent = 0;
-    const attempt = async (url: string, noCache: boolean): Promise<FetchedDocument> => {
-      const answer = await this.#ask(
-        url,
-        0,
-        signal,
-        options.validators,
-        noCache || options.noCache === true,
-      ).catch((error: unknown) => {
-        if (error instanceof SourceFailure && error.kind === 'absent') absent += 1;
-        throw error;
-      });
-      if (answer === undefined) return { state: 'unchanged' };
-      const chunks: Uint8Array[] = [];
+    const attempt = async (url: string, noCache: boolean, as = url): Promise<FetchedDocument> => {
+      if (url.startsWith('rsync:')) {
+        return await this.#byRsync(url, signal, async (file) => await attempt(file, noCache, url));
+      }
+      const chunks: Buffer[] = [];
       let size = 0;
-      for await (const chunk of answer.body) {
-        size += chunk.length;
-        if (size > options.maximumSize) {
-          throw new SourceFailure(
-            'refused',
-            url,
-            `it is larger than the ${options.maximumSize} bytes allowed`,
-          );
-        }
-        chunks.push(Uint8Array.from(chunk));
+      const head: { length?: number | undefined; validators?: Validators } = {};
+      const question = {
+        offset: 0,
+        signal,
+        validators: options.validators,
+        noCache: noCache || options.noCache === true,
+      };
+      const answered = await this.#exchange
+        .ask(url, question, {
+          begin: (answer) => {
+            head.length = answer.length;
+            head.validators = answer.validators;
+          },
+          data: (chunk) => {
+            size += chunk.length;
+            if (size > options.maximumSize) {
+              throw new SourceFailure(
+                'refused',
+                as,
+                `it is larger than the ${options.maximumSize} bytes allowed`,
+              );
+            }
+            chunks.push(chunk);
+          },
+        })
+        .catch((error: unknown) => {
+          if (error instanceof SourceFailure && error.kind === 'absent') absent += 1;
+          throw error;
+        });
+      if (!answered) return { state: 'unchanged' };
+      if (head.length !== undefined && head.length !== size) {
+        throw new SourceFailure('broken', as, `the answer broke off after ${size} of ${head.length} bytes`);
       }
-      if (answer.length !== undefined && answer.length !== size) {
-        throw new SourceFailure(
-          'broken',
-          url,
-          `the answer broke off after ${size} of ${answer.length} bytes`,
-        );
-      }
-      return { state: 'fetched', body: Buffer.concat(chunks), url, validators: answer.validators };
+      return {
+        state: 'fetched',
+        body: Buffer.concat(chunks),
+        url: as,
+        validators: head.validators ?? { url: as, etag: undefined, lastModified: undefined },
+      };
     };
     try {
       return await this.#fromAny(what, sources, signal, attempt);
@@ -470,6 +400,7 @@ export class Transport {
    * Brings one file: under a temporary name, hashed while it is written, renamed when it is what it must be. A part
    * that an earlier run left is hashed and gone on with.
    * @param onBytes told how many bytes came; negative when a part had to be thrown away
+   * @param made directories that are known to be there
    * @returns the bytes that came over the line
    * @throws ReliveError `no-network`, `download-failed`, `disk-full`, or what the signal was aborted with
    */
@@ -477,8 +408,14 @@ export class Transport {
     request: DownloadRequest,
     { signal }: Pick<Context, 'signal'>,
     onBytes: (bytes: number) => void = () => undefined,
+    made = new Set<string>(),
   ): Promise<number> {
     const { target, expected, sources } = request;
+    const directory = dirname(target);
+    if (!made.has(directory)) {
+      mkdirSync(directory, { recursive: true });
+      made.add(directory);
+    }
     const partial = partialPath(request);
     let transferred = 0;
     let counted = 0;
@@ -487,76 +424,72 @@ export class Transport {
       onBytes(bytes);
     };
     const attempt = async (url: string, noCache: boolean): Promise<void> => {
-      const handle = await open(partial, constants.O_RDWR | constants.O_CREAT, 0o644);
-      try {
-        let offset = (await handle.stat()).size;
-        if (offset > expected.size) offset = 0;
-        let hash = await hashStart(handle, offset, expected.algorithm, signal);
-        const startAgain = async (): Promise<void> => {
-          await handle.truncate(0);
-          count(-counted);
-          offset = 0;
-          hash = createHash(expected.algorithm);
-        };
-        if (offset === 0) await startAgain();
-        else count(offset - counted);
-        if (offset < expected.size || offset === 0) {
-          const answer = await this.#ask(url, offset, signal, undefined, noCache);
-          if (answer === undefined)
-            throw new SourceFailure('broken', url, 'it answers "unchanged" without being asked');
-          if (answer.offset !== offset) await startAgain();
-          if (answer.length !== undefined && offset + answer.length !== expected.size) {
-            await answer.discard();
-            throw new SourceFailure(
-              'wrong',
-              url,
-              `it has ${offset + answer.length} bytes where ${expected.size} are expected`,
-            );
-          }
-          for await (const chunk of answer.body) {
-            if (offset + chunk.length > expected.size) {
-              throw new SourceFailure('wrong', url, `it has more than the ${expected.size} bytes expected`);
-            }
-            hash.update(chunk);
-            await writeWhole(handle, chunk, offset);
-            offset += chunk.length;
-            transferred += chunk.length;
-            count(chunk.length);
-          }
-          if (offset < expected.size) {
-            throw new SourceFailure(
-              'broken',
-              url,
-              `the answer broke off after ${offset} of ${expected.size} bytes`,
-            );
-          }
-        }
-        const digest = hash.digest('hex');
-        if (digest !== expected.digest) {
-          throw new SourceFailure(
-            'wrong',
-            url,
-            `its content has the ${expected.algorithm.toUpperCase()} ${digest} where ${expected.digest} is expected`,
-          );
-        }
-      } catch (error) {
-        // A part that is wrong must not be gone on with.
-        if (error instanceof SourceFailure && error.kind === 'wrong') await handle.truncate(0);
-        throw explainDiskFull(error, target);
-      } finally {
-        await handle.close();
+      if (url.startsWith('rsync:')) {
+        return await this.#byRsync(url, signal, async (file) => await attempt(file, noCache));
       }
-      await rename(partial, target);
+      let part: Part | undefined;
+      try {
+        part = new Part(partial, expected);
+        count(part.offset - counted);
+        if (!part.complete) {
+          await this.#receive(part, url, { noCache, signal }, expected, count, (bytes) => {
+            transferred += bytes;
+          });
+        }
+        part.finish(target, url);
+      } catch (error) {
+        part?.leave(error instanceof SourceFailure && error.kind === 'wrong');
+        throw explainDiskFull(error, target);
+      }
     };
-    await mkdir(dirname(target), { recursive: true });
     try {
       await this.#fromAny(target, sources, signal, attempt);
       return transferred;
     } catch (error) {
       count(-counted);
-      // What could only be fetched wrong is of no use to the next run either; what broke off is.
-      if (await isEmpty(partial)) await rm(partial, { force: true });
       throw error;
+    }
+  }
+
+  /** Receives the rest of a part. @throws SourceFailure */
+  async #receive(
+    part: Part,
+    url: string,
+    { noCache, signal }: { readonly noCache: boolean; readonly signal: AbortSignal },
+    { size }: Expected,
+    count: (bytes: number) => void,
+    came: (bytes: number) => void,
+  ): Promise<void> {
+    const asked = part.offset;
+    await this.#exchange.ask(
+      url,
+      { offset: asked, signal, noCache },
+      {
+        begin: ({ offset, length }) => {
+          if (offset !== part.offset) {
+            count(-part.offset);
+            part.restart();
+          }
+          if (size !== undefined && length !== undefined && offset + length !== size) {
+            throw new SourceFailure(
+              'wrong',
+              url,
+              `it has ${offset + length} bytes where ${size} are expected`,
+            );
+          }
+        },
+        data: (chunk) => {
+          if (part.offset + chunk.length > (size ?? largestUnknown)) {
+            throw new SourceFailure('wrong', url, `it has more than the ${size} bytes expected`);
+          }
+          part.add(chunk);
+          came(chunk.length);
+          count(chunk.length);
+        },
+      },
+    );
+    if (size !== undefined && part.offset < size) {
+      throw new SourceFailure('broken', url, `the answer broke off after ${part.offset} of ${size} bytes`);
     }
   }
 
@@ -584,7 +517,7 @@ export class Transport {
     context: Context,
     options: { readonly parallel?: number },
   ): Promise<DownloadSummary> {
-    const total = requests.reduce((sum, { expected }) => sum + expected.size, 0);
+    const total = requests.reduce((sum, { expected }) => sum + (expected.size ?? 0), 0);
     const failures: { request: DownloadRequest; error: ReliveError }[] = [];
     // One controller for all: when one ends everything, the others stop too.
     const stop = new AbortController();
@@ -597,17 +530,20 @@ export class Transport {
       reported = now;
       context.emit({ event: 'progress', stage, done, total, unit: 'bytes', item });
     };
+    const made = new Set<string>();
+    const staged = await this.#stageByRsync(requests, signal);
     const work = async (): Promise<void> => {
       while (next < requests.length) {
-        const request = requests[next];
+        const request = staged.requests[next];
         next += 1;
         if (request === undefined) continue;
         const item = basename(request.target);
         try {
-          const came = await this.download(request, { signal }, (more) => {
+          const onBytes = (more: number): void => {
             done += more;
             report(item, false);
-          });
+          };
+          const came = await this.download(request, { signal }, onBytes, made);
           bytes += came;
         } catch (error) {
           if (!(error instanceof ReliveError) || error.code !== 'download-failed') {
@@ -618,52 +554,57 @@ export class Transport {
         }
       }
     };
-    const workers = Array.from({ length: options.parallel ?? this.#settings.connections }, work);
-    const results = await Promise.allSettled(workers);
-    context.signal.throwIfAborted();
-    const broken = results.find(({ status }) => status === 'rejected');
-    if (broken?.status === 'rejected') throw stop.signal.aborted ? stop.signal.reason : broken.reason;
-    report('', true);
-    return { files: requests.length - failures.length, bytes, failures };
-  }
-}
-
-async function isEmpty(path: string): Promise<boolean> {
-  try {
-    const handle = await open(path, 'r');
     try {
-      return (await handle.stat()).size === 0;
+      const workers = Array.from({ length: options.parallel ?? this.#settings.connections }, work);
+      const results = await Promise.allSettled(workers);
+      context.signal.throwIfAborted();
+      const broken = results.find(({ status }) => status === 'rejected');
+      if (broken?.status === 'rejected') throw stop.signal.aborted ? stop.signal.reason : broken.reason;
+      report('', true);
+      return { files: requests.length - failures.length, bytes, failures };
     } finally {
-      await handle.close();
+      await staged.remove();
     }
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
-    throw error;
+  }
+
+  /** Brings in one run what an rsync server has of the requests; each file then is one more source, tried first. */
+  async #stageByRsync(
+    requests: readonly DownloadRequest[],
+    signal: AbortSignal,
+  ): Promise<{ readonly requests: readonly DownloadRequest[]; readonly remove: () => Promise<void> }> {
+    const wanted = requests.filter(({ sources }) => sources[0]?.startsWith('rsync:') === true);
+    const [first] = wanted;
+    if (first === undefined) return { requests, remove: async () => undefined };
+    // Beside the targets, so that the same file system is sure to have the room.
+    const directory = join(dirname(first.target), '.part-rsync');
+    const remove = async (): Promise<void> => await rm(directory, { recursive: true, force: true });
+    try {
+      const urls = wanted.map(({ sources }) => sources[0] ?? '');
+      const files = await rsyncFiles(urls, directory, this.#rsyncOptions(signal));
+      this.#exchange.answered = true;
+      return {
+        requests: requests.map((request) => {
+          const file = files.get(request.sources[0] ?? '');
+          return file === undefined
+            ? request
+            : {
+                ...request,
+                sources: [pathToFileURL(file).href, ...request.sources.slice(1)],
+              };
+        }),
+        remove,
+      };
+    } catch (error) {
+      // Each file is asked for by itself then, where the other sources and the retries are.
+      if (error instanceof SourceFailure) return { requests, remove };
+      throw error;
+    }
   }
 }
 
-async function* closing(body: AsyncIterable<Uint8Array>, handle: FileHandle): AsyncGenerator<Uint8Array> {
-  try {
-    yield* body;
-  } finally {
-    await handle.close();
-  }
-}
-
-/** Where a redirect leads: never from encrypted to plain, never to a local file. */
-function redirected(from: URL, location: string, url: string): URL {
-  const target = URL.canParse(location, from.href) ? new URL(location, from) : undefined;
-  if (target === undefined || !['http:', 'https:'].includes(target.protocol)) {
-    throw new SourceFailure('refused', url, `it redirects to ${JSON.stringify(location)}`);
-  }
-  if (from.protocol === 'https:' && target.protocol === 'http:') {
-    throw new SourceFailure(
-      'refused',
-      url,
-      `it redirects from an encrypted to a plain connection (${target.origin})`,
-    );
-  }
-  return target;
+function originOf(url: string): string {
+  const { protocol, host } = new URL(url);
+  return `${protocol}//${host}`;
 }
 
 /** The error for the user when no source delivered. */
@@ -682,4 +623,10 @@ function explain(what: string, failures: readonly SourceFailure[]): ReliveError 
       : 'upstream does not have what its index promises: it may be in the middle of an update; try again later',
     cause: failures[0],
   });
+}
+
+/** Whether an error of the file system says that there is no such entry. */
+export function isAbsent(error: unknown): boolean {
+  const code = systemCode(error);
+  return code === 'ENOENT' || code === 'ENOTDIR';
 }

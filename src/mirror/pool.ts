@@ -1,25 +1,20 @@
-import type { BigIntStats } from 'node:fs';
-import { lstat, mkdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { type BigIntStats, lstatSync } from 'node:fs';
+import { link, mkdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { safePath } from '../debian/path.ts';
-import { addressOf, type DownloadRequest, Transport } from '../host/download.ts';
+import { addressOf, type DownloadRequest, isAbsent, Transport } from '../host/download.ts';
 import { digestFile, freeBytes } from '../host/files.ts';
 import { takeLock } from '../host/lock.ts';
 import { run } from '../host/process.ts';
-import { type Layout, layoutOf, type Repository } from './repository.ts';
-import { addVerified, isStill, readVerified, type Verified, verifiedNow } from './verified.ts';
+import { linkOrCopy } from './publish.ts';
+import { type Layout, layoutOf, matchesPattern, type Repository } from './repository.ts';
+import { publishedGeneration } from './state.ts';
+import { transportFor } from './upstream.ts';
+import { appearanceOf, readVerified, type VerifiedRecord } from './verified.ts';
+import { type PoolFile, poolDigest, poolPath, poolPlace } from './wanted.ts';
 
-/** A file of a repository's pool, as an index lists it. */
-export interface PoolFile {
-  /** Relative to the repository's base address. */
-  readonly path: string;
-  /** Bytes. */
-  readonly size: number;
-  /** Hexadecimal, lower case. */
-  readonly sha256: string;
-}
+export type { PoolFile } from './wanted.ts';
 
 export interface FetchPoolOptions {
   /** Nothing is fetched: a file that is missing or damaged is an error. */
@@ -39,30 +34,25 @@ export interface FetchedPool {
 /** How many missing files an error names. */
 const named = 10;
 
+/** What decides where pool files come from. */
+export type PoolSource = Pick<Repository, 'name' | 'url' | 'missing' | 'transport'>;
+
 /**
  * The files by their checked paths.
- * @throws ReliveError `unsafe-path`, also for what would reach into relive's own directories; `corrupt` when one path
- *   is to have two contents
+ * @throws ReliveError `unsafe-path`; `corrupt` when one path is to have two contents
  */
 function checkedFiles(
   repository: Pick<Repository, 'name'>,
   files: readonly PoolFile[],
 ): Map<string, PoolFile> {
-  const where = `an index of ${repository.name}`;
   const byPath = new Map<string, PoolFile>();
   for (const file of files) {
-    const path = safePath(file.path, where);
-    if (/^(?:dists|snapshots)(?:\/|$)|^\.|\/\.(?:part|tmp)-/.test(path)) {
-      throw new ReliveError(
-        'unsafe-path',
-        `${where} names ${path} as a package, which lies where packages must not be`,
-        {
-          hint: 'dists, snapshots and hidden directories belong to the mirror itself',
-        },
-      );
-    }
+    const path = poolPath(file.path, `an index of ${repository.name}`);
     const other = byPath.get(path);
-    if (other !== undefined && (other.sha256 !== file.sha256 || other.size !== file.size)) {
+    if (
+      other !== undefined &&
+      (poolDigest(other).digest !== poolDigest(file).digest || other.size !== file.size)
+    ) {
       throw new ReliveError('corrupt', `${repository.name} lists ${path} with two different contents`, {
         hint: 'its indices contradict each other: tell those who run the repository',
       });
@@ -72,48 +62,157 @@ function checkedFiles(
   return byPath;
 }
 
-async function infoOf(path: string): Promise<BigIntStats | undefined> {
+export function infoOf(path: string): BigIntStats | undefined {
   try {
-    return await lstat(path, { bigint: true });
+    return lstatSync(path, { bigint: true, throwIfNoEntry: false });
   } catch (error) {
-    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return undefined;
+    if (isAbsent(error)) return undefined;
     throw error;
   }
 }
 
-/** Tells what is missing or damaged; adds to `found` what was read and is right. */
+/** Tells what is missing or damaged; remembers what was read and is right. */
 async function lacking(
   layout: Layout,
   files: ReadonlyMap<string, PoolFile>,
-  record: ReadonlyMap<string, Verified>,
-  found: Map<string, Verified>,
+  record: VerifiedRecord,
   context: Context,
 ): Promise<string[]> {
   const missing: string[] = [];
-  for (const [path, { size, sha256 }] of files) {
+  for (const [path, file] of files) {
     context.signal.throwIfAborted();
-    const info = await infoOf(join(layout.root, path));
-    const plausible = info?.isFile() === true && info.size === BigInt(size);
-    if (!plausible) missing.push(path);
-    else if (!isStill(record.get(path), info, sha256)) {
-      const { digest } = await digestFile(join(layout.root, path), 'sha256', context.signal);
-      if (digest === sha256) found.set(path, verifiedNow(info, sha256));
-      else missing.push(path);
+    const place = poolPlace(layout, path);
+    const info = infoOf(place);
+    const plausible = info?.isFile() === true && info.size === BigInt(file.size);
+    if (!plausible) {
+      missing.push(path);
+      continue;
     }
+    const { algorithm, digest } = poolDigest(file);
+    if (record.isStill(path, digest, appearanceOf(info))) continue;
+    const found = await digestFile(place, algorithm, context.signal);
+    if (found.digest === digest) record.add(path, digest, appearanceOf(info));
+    else missing.push(path);
   }
   return missing;
 }
 
+/** What `bringFiles` could not bring although it is tolerated. */
+export interface Brought extends FetchedPool {
+  readonly tolerated: readonly string[];
+}
+
+/**
+ * Brings pool files which are missing or damaged into a mirror whose lock is held.
+ * @param prefer the upstream to ask first
+ * @throws as `fetchPool`
+ */
+export async function bringFiles(
+  layout: Layout,
+  repository: PoolSource,
+  wanted: ReadonlyMap<string, PoolFile>,
+  options: FetchPoolOptions & { readonly prefer?: string | undefined; readonly staging?: string | undefined },
+  context: Context,
+): Promise<Brought> {
+  await mkdir(layout.state, { recursive: true });
+  const record = await readVerified(verifiedPath(layout));
+  let missing = await lacking(layout, wanted, record, context);
+  if (missing.length > 0 && options.offline === true) throw offlineError(repository, missing);
+  if (options.staging !== undefined) {
+    missing = await takeFromStaging(layout, options.staging, missing, wanted, context);
+  }
+  const { prefer } = options;
+  const bases =
+    prefer === undefined ? repository.url : [prefer, ...repository.url.filter((url) => url !== prefer)];
+  const requests = missing.flatMap((path): DownloadRequest[] => {
+    const file = wanted.get(path);
+    if (file === undefined) return [];
+    return [
+      {
+        sources: bases.map((base) => addressOf(base, path)),
+        target: poolPlace(layout, path),
+        expected: { size: file.size, ...poolDigest(file) },
+      },
+    ];
+  });
+  await checkSpace(layout, requests);
+  const paths = new Map(requests.map((request, index) => [request, missing[index] ?? '']));
+  const fetched = await fetchAll(layout, repository, requests, paths, options, record, context);
+  await linkBelow(layout, wanted);
+  return fetched;
+}
+
+/**
+ * Takes files over that another program of ours has fetched, by a second name for the same content: the pool's files never
+ * change. Each is checked first.
+ * @returns the files which are still missing
+ */
+async function takeFromStaging(
+  layout: Layout,
+  staging: string,
+  missing: readonly string[],
+  wanted: ReadonlyMap<string, PoolFile>,
+  context: Context,
+): Promise<string[]> {
+  const left: string[] = [];
+  for (const path of missing) {
+    const file = wanted.get(path);
+    const from = join(staging, path);
+    const info = infoOf(from);
+    if (file === undefined || info?.isFile() !== true || info.size !== BigInt(file.size)) {
+      left.push(path);
+      continue;
+    }
+    const { algorithm, digest } = poolDigest(file);
+    const to = poolPlace(layout, path);
+    if ((await digestFile(from, algorithm, context.signal)).digest !== digest || infoOf(to) !== undefined) {
+      left.push(path);
+      continue;
+    }
+    await mkdir(dirname(to), { recursive: true });
+    try {
+      await link(from, to);
+    } catch {
+      // Another file system: it is copied like any other upstream's file.
+      left.push(path);
+    }
+  }
+  return left;
+}
+
+/** Gives pool files below `dists` their names in the published generations. */
+async function linkBelow(layout: Layout, files: ReadonlyMap<string, PoolFile>): Promise<void> {
+  for (const path of files.keys()) {
+    if (!path.startsWith('dists/')) continue;
+    const names = path.split('/').slice(1);
+    for (let length = names.length - 1; length > 0; length -= 1) {
+      const suite = names.slice(0, length).join('/');
+      const generation = await publishedGeneration(layout, suite).catch(() => undefined);
+      if (generation === undefined) continue;
+      const name = join(layout.suites, generation, ...names.slice(length));
+      if (infoOf(poolPlace(layout, path)) !== undefined && infoOf(name) === undefined) {
+        await linkOrCopy(poolPlace(layout, path), name);
+      }
+      break;
+    }
+  }
+}
+
+/** Where it is remembered which pool files were verified. */
+export function verifiedPath(layout: Pick<Layout, 'state'>): string {
+  return join(layout.state, 'verified');
+}
+
 /**
  * Brings files of a repository's pool which are missing or damaged, in parallel. Each appears only when its size and
- * SHA-256 are right. A file that is there, and has the inode, size and time with which it was verified before, is not
+ * SHA-256 are right. A file that is there, and has the inode, size and times with which it was verified before, is not
  * read again. Takes the mirror's lock.
  * @throws ReliveError `download-failed` naming the files that cannot be had (the others are there), `no-network`,
  *   `unsafe-path`, `corrupt` (one path, two contents), `disk-full`, or the abort reason of the context
  */
 export async function fetchPool(
   mirrorDirectory: string,
-  repository: Pick<Repository, 'name' | 'url'>,
+  repository: PoolSource,
   files: readonly PoolFile[],
   options: FetchPoolOptions,
   context: Context,
@@ -122,24 +221,10 @@ export async function fetchPool(
   const wanted = checkedFiles(repository, files);
   const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
   try {
-    await mkdir(layout.state, { recursive: true });
-    const found = new Map<string, Verified>();
-    const missing = await lacking(layout, wanted, await readVerified(layout), found, context);
-    if (missing.length > 0 && options.offline === true) throw offlineError(repository, missing);
-    const requests = missing.flatMap((path): DownloadRequest[] => {
-      const file = wanted.get(path);
-      if (file === undefined) return [];
-      return [
-        {
-          sources: repository.url.map((base) => addressOf(base, path)),
-          target: join(layout.root, path),
-          expected: { size: file.size, algorithm: 'sha256', digest: file.sha256 },
-        },
-      ];
-    });
-    await checkSpace(layout, requests);
-    const fetched = await fetchAll(layout, repository, requests, options, found, context);
-    return fetched;
+    // Whoever asks for these very files cannot do without one: nothing is tolerated.
+    const strict = { name: repository.name, url: repository.url, transport: repository.transport };
+    const { downloaded, bytes } = await bringFiles(layout, strict, wanted, options, context);
+    return { downloaded, bytes };
   } finally {
     await lock.release();
   }
@@ -148,41 +233,51 @@ export async function fetchPool(
 /** Fetches, and records what is right now: also of a run that is cut off by an error. */
 async function fetchAll(
   layout: Layout,
-  repository: Pick<Repository, 'name'>,
+  repository: PoolSource,
   requests: readonly DownloadRequest[],
+  paths: ReadonlyMap<DownloadRequest, string>,
   options: FetchPoolOptions,
-  found: Map<string, Verified>,
+  record: VerifiedRecord,
   context: Context,
-): Promise<FetchedPool> {
-  const transport = options.transport ?? new Transport();
+): Promise<Brought> {
+  if (requests.length === 0) {
+    record.save();
+    return { downloaded: 0, bytes: 0, tolerated: [] };
+  }
+  const transport = options.transport ?? (await transportFor(repository));
   try {
-    const { parallel } = options;
+    const parallel = options.parallel ?? repository.transport?.parallel;
     const { bytes, failures, files } = await transport.downloadAll(
       requests,
       `${repository.name}: packages`,
       context,
       parallel === undefined ? {} : { parallel },
     );
-    const failed = new Set(failures.map(({ request }) => request.target));
-    for (const { target, expected } of requests) {
-      const info = failed.has(target) ? undefined : await infoOf(target);
-      if (info !== undefined)
-        found.set(target.slice(layout.root.length + 1), verifiedNow(info, expected.digest));
+    await run('sync', ['--file-system', layout.root], context);
+    const failed = new Set(failures.map(({ request }) => request));
+    for (const request of requests) {
+      const info = failed.has(request) ? undefined : infoOf(request.target);
+      if (info !== undefined) {
+        record.add(paths.get(request) ?? '', request.expected.digest, appearanceOf(info));
+      }
     }
-    if (requests.length > 0) await run('sync', ['--file-system', layout.root], context);
-    await addVerified(layout, found);
-    const [first, second] = failures;
+    record.save();
+    const patterns = repository.missing?.tolerate ?? [];
+    const isTolerated = (request: DownloadRequest): boolean =>
+      patterns.some((pattern) => matchesPattern(paths.get(request) ?? '', pattern));
+    const serious = failures.filter(({ request }) => !isTolerated(request));
+    const [first, second] = serious;
     if (first !== undefined && second === undefined) throw first.error;
     if (first !== undefined) {
-      const told = failures.slice(0, named).map(({ error }) => error.message);
-      if (failures.length > named) told.push(`... and ${failures.length - named} more`);
+      const told = serious.slice(0, named).map(({ error }) => error.message);
+      if (serious.length > named) told.push(`... and ${serious.length - named} more`);
       throw new ReliveError(
         'download-failed',
-        `${failures.length} files of ${repository.name} cannot be fetched\n${told.join('\n')}`,
+        `${serious.length} files of ${repository.name} cannot be fetched\n${told.join('\n')}`,
         { hint: first.error.hint },
       );
     }
-    return { downloaded: files, bytes };
+    return { downloaded: files, bytes, tolerated: failures.map(({ request }) => paths.get(request) ?? '') };
   } finally {
     if (options.transport === undefined) await transport.close();
   }
@@ -193,7 +288,7 @@ function mib(bytes: number): string {
 }
 
 async function checkSpace(layout: Layout, requests: readonly DownloadRequest[]): Promise<void> {
-  const needed = requests.reduce((sum, { expected }) => sum + expected.size, 0);
+  const needed = requests.reduce((sum, { expected }) => sum + (expected.size ?? 0), 0);
   const free = await freeBytes(layout.root);
   if (needed <= free) return;
   throw new ReliveError(

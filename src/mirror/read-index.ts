@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { extname, join } from 'node:path';
+import { createReadStream, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { messageOf, ReliveError } from '../core/error.ts';
@@ -8,8 +8,12 @@ import type { Context } from '../core/event.ts';
 import { type PackageEntry, packagesReader } from '../debian/packages.ts';
 import { strongestDigest } from '../debian/release.ts';
 import { start } from '../host/process.ts';
-import { publishedSuite } from './indices.ts';
 import type { Repository } from './repository.ts';
+import { splitCompression } from './select.ts';
+import { publishedSuite } from './state.ts';
+
+/** An index whose uncompressed size nobody tells may grow by this factor: real ones grow by 10. */
+const mostInflated = 1000;
 
 /** The programs that decompress; gzip is done here. */
 const decompressors: Readonly<Record<string, readonly string[]>> = {
@@ -19,9 +23,12 @@ const decompressors: Readonly<Record<string, readonly string[]>> = {
   '.bz2': ['bzip2', '--decompress', '--stdout'],
 };
 
-/** The bytes of a file, decompressed as its name says. @throws ReliveError `corrupt`, `tool-missing` */
-async function* decompressed(path: string, context: Context): AsyncGenerator<Buffer> {
-  const ending = extname(path);
+/** The bytes of a file, decompressed as `ending` (`.xz`, ..., or empty) says. @throws ReliveError `corrupt`, `tool-missing` */
+export async function* decompressed(
+  path: string,
+  ending: string,
+  context: Pick<Context, 'signal'>,
+): AsyncGenerator<Buffer> {
   const [program, ...args] = decompressors[ending] ?? [];
   const corrupt = (reason: string): ReliveError =>
     new ReliveError('corrupt', `${path} cannot be decompressed: ${reason}`);
@@ -65,9 +72,57 @@ async function* decompressed(path: string, context: Context): AsyncGenerator<Buf
   }
 }
 
+/** What is fed piece by piece and then ended: a reader of an index. */
+export interface IndexReader {
+  readonly push: (chunk: Buffer) => void;
+  readonly end: () => void;
+}
+
 /**
- * Reads the Packages index of a published suite, package by package, without ever holding it as a whole. Size and digest of
- * what comes out of the decompression are checked where the Release lists them, so a compressed bomb ends early.
+ * Reads an index file through a reader, without ever holding it as a whole. Size and digest of what comes out of the
+ * decompression are checked where they are known, so a compressed bomb ends early.
+ * @param index where it is, the ending of its compression, and what it is when it is decompressed
+ * @param afterPiece awaited after each piece
+ * @throws ReliveError `corrupt`, `tool-missing`; what the reader throws. What the reader got before must not be used then.
+ */
+export async function readIndexFile(
+  index: {
+    readonly path: string;
+    readonly ending: string;
+    readonly expected:
+      | {
+          readonly size: number;
+          readonly sha256?: string | undefined;
+          readonly sha512?: string | undefined;
+        }
+      | undefined;
+  },
+  reader: IndexReader,
+  context: Pick<Context, 'signal'>,
+  afterPiece?: () => Promise<void>,
+): Promise<void> {
+  const { path, ending, expected } = index;
+  const digest = expected && strongestDigest({ path, sha256: expected.sha256, sha512: expected.sha512 });
+  const hash = createHash(digest?.algorithm ?? 'sha256');
+  const differs = new ReliveError('corrupt', `${path} does not decompress to what its Release lists`, {
+    hint: 'upstream published an index that contradicts itself: tell those who run the repository',
+  });
+  const largest = expected?.size ?? (statSync(path).size + 65_536) * mostInflated;
+  let size = 0;
+  for await (const chunk of decompressed(path, ending, context)) {
+    size += chunk.length;
+    if (size > largest) throw differs;
+    if (digest !== undefined) hash.update(chunk);
+    reader.push(chunk);
+    await afterPiece?.();
+  }
+  reader.end();
+  if (expected === undefined || digest === undefined) return;
+  if (size !== expected.size || hash.digest('hex') !== digest.value) throw differs;
+}
+
+/**
+ * Reads the Packages index of a published suite, package by package.
  * @param index component and architecture
  * @param onPackage called with each package; what it got before an error must not be used
  * @throws ReliveError `not-found` (suite or index not mirrored), `corrupt`, `unsafe-path`, `tool-missing`
@@ -82,28 +137,14 @@ export async function readPackages(
 ): Promise<void> {
   const { directory, state } = await publishedSuite(mirrorDirectory, repository, suite);
   const plain = `${index.component}/binary-${index.architecture}/Packages`;
-  const file = state.files.find(({ path }) => path === plain || path === `${plain}${extname(path)}`);
+  const file = state.files.find(({ path }) => splitCompression(path).plain === plain);
   if (file === undefined) {
     throw new ReliveError('not-found', `the mirrored suite ${suite} of ${repository.name} has no ${plain}`, {
       hint: 'add the component and the architecture to the repository in relive.yaml',
     });
   }
   const path = join(directory, file.path);
-  const expected = file.path === plain ? file : file.uncompressed;
-  const digest = expected && strongestDigest({ path, sha256: expected.sha256, sha512: expected.sha512 });
-  const hash = createHash(digest?.algorithm ?? 'sha256');
-  const reader = packagesReader(path, onPackage);
-  const differs = new ReliveError('corrupt', `${path} does not decompress to what its Release lists`, {
-    hint: 'upstream published an index that contradicts itself: tell those who run the repository',
-  });
-  let size = 0;
-  for await (const chunk of decompressed(path, context)) {
-    size += chunk.length;
-    if (expected !== undefined && size > expected.size) throw differs;
-    hash.update(chunk);
-    reader.push(chunk);
-  }
-  reader.end();
-  if (expected === undefined || digest === undefined) return;
-  if (size !== expected.size || hash.digest('hex') !== digest.value) throw differs;
+  const { ending } = splitCompression(file.path);
+  const expected = ending === '' ? file : file.uncompressed;
+  await readIndexFile({ path, ending, expected }, packagesReader(path, onPackage), context);
 }

@@ -5,19 +5,83 @@ import { safePath } from '../debian/path.ts';
 /** A rule of apt that a repository may be let off, by name; each use is warned about. */
 export type Override = 'expired' | 'future' | 'older' | 'renamed';
 
+/** What a repository holds, by kind; each can be mirrored or left out. */
+export type Kind =
+  | 'packages'
+  | 'sources'
+  | 'udebs'
+  | 'installer'
+  | 'translations'
+  | 'contents'
+  | 'dep11'
+  | 'cnf'
+  | 'pdiff';
+
+/** Which packages a mirror holds: those that match one of the lists; an empty filter matches nothing. */
+export interface Filters {
+  /** Names; `*` stands for any characters. */
+  readonly names?: readonly string[] | undefined;
+  readonly sections?: readonly string[] | undefined;
+  readonly priorities?: readonly string[] | undefined;
+  /** Source packages: all that is built from them. */
+  readonly sources?: readonly string[] | undefined;
+  /** Packages with all they depend on. */
+  readonly closureOf?: readonly string[] | undefined;
+}
+
+/** The programs that can fetch in our place; what they bring is verified before it is published. */
+export type Engine = 'native' | 'debmirror' | 'apt-mirror' | 'ftpsync';
+
 /** A repository as relive.yaml describes it. */
 export interface Repository {
   readonly name: string;
-  /** Base addresses (http, https, file): the first, then the fallbacks in order. */
+  /** Base addresses (http, https, file, rsync): the first, then the fallbacks in order. */
   readonly url: readonly string[];
+  /** Directories below `dists`; with a slash at the end: the directory of a flat repository. */
   readonly suites: readonly string[];
   readonly components: readonly string[];
   readonly architectures: readonly string[];
   /** The path of a keyring (binary or armoured), or armoured keys themselves. */
   readonly signedBy: string;
   /** Only these keys of the keyring count. */
-  readonly fingerprints?: readonly string[];
-  readonly override?: readonly Override[];
+  readonly fingerprints?: readonly string[] | undefined;
+  readonly override?: readonly Override[] | undefined;
+  /** `closure`: indices, and of the pool what builds fetch. Unless given: closure */
+  readonly select?: 'closure' | 'all' | 'filters' | undefined;
+  readonly filters?: Filters | undefined;
+  /** Unless given: packages */
+  readonly kinds?: readonly Kind[] | undefined;
+  /** Kinds that upstream may fail to deliver. Unless given: all but packages, sources, udebs and installer */
+  readonly optional?: readonly Kind[] | undefined;
+  /** Languages of translations; `*` is all of them. Unless given: en */
+  readonly languages?: readonly string[] | undefined;
+  /** Which forms of an index are fetched: the first that upstream has, or all. Unless given: best */
+  readonly compressions?: 'best' | 'all' | undefined;
+  /** Pool files (with `*`) that may be missing upstream. */
+  readonly missing?: { readonly tolerate: readonly string[] } | undefined;
+  readonly engine?: Engine | undefined;
+  readonly transport?:
+    | {
+        /** Files at a time. */
+        readonly parallel?: number | undefined;
+        /** Bytes a second. */
+        readonly bandwidth?: number | undefined;
+        /** Paths of PEM files. */
+        readonly ca?: string | undefined;
+        readonly certificate?: string | undefined;
+        readonly key?: string | undefined;
+      }
+    | undefined;
+  readonly keep?:
+    | {
+        /** Days that replaced indices stay for clients with an older Release, by hash. Unless given: 14 */
+        readonly indices?: number | undefined;
+        /** Days that pool files stay which nothing needs any more. Unless given: 7 */
+        readonly pool?: number | undefined;
+        /** The share of the pool, in percent, that may go in one run. Unless given: 40 */
+        readonly limit?: number | undefined;
+      }
+    | undefined;
 }
 
 /** One published suite of a mirror. */
@@ -48,6 +112,11 @@ export interface Layout {
   readonly dists: string;
   /** Generations of suites, and what is on its way to become one. */
   readonly suites: string;
+  /** Pool files whose path lies below `dists`: each generation of their suite has a link to them. */
+  readonly below: string;
+  /** Where damaged files are kept that were replaced. */
+  readonly quarantine: string;
+  readonly snapshots: string;
   /** Index files that were fetched and belong to no generation yet, named by their digest. */
   readonly incoming: string;
   /** What relive remembers about the repository. */
@@ -74,15 +143,38 @@ export function layoutOf(mirrorDirectory: string, repository: Pick<Repository, '
     root,
     dists,
     suites,
+    below: join(suites, '.below'),
     incoming: join(suites, '.incoming'),
+    snapshots: join(root, 'snapshots'),
     state: join(mirrorDirectory, '.relive', name),
+    quarantine: join(mirrorDirectory, '.relive', name, 'quarantine'),
     lock: join(mirrorDirectory, '.relive', '.lock'),
   };
 }
 
+/** Whether a suite is the directory of a flat repository: `deb URL ./`. */
+export function isFlat(suite: string): boolean {
+  return suite.endsWith('/');
+}
+
+/** The directory of a flat suite below the base address: empty, or with a slash at its end. */
+export function flatDirectory(suite: string): string {
+  return suite.replace(/^(?:\.?\/)+/, '');
+}
+
+/** Where the signed Release of a suite is, relative to the base address; with a slash at the end, or empty. */
+export function suiteDirectory(suite: string): string {
+  return isFlat(suite) ? flatDirectory(suite) : `dists/${suite}/`;
+}
+
 /** A suite's name as one file name: `bookworm/updates` has a slash. */
 export function suiteFileName(suite: string): string {
-  return encodeURIComponent(suite);
+  return isFlat(suite) ? `flat%2F${encodeURIComponent(flatDirectory(suite))}` : encodeURIComponent(suite);
+}
+
+/** The link that is switched to publish a suite. */
+export function suiteLink(layout: Layout, suite: string): string {
+  return isFlat(suite) ? join(layout.suites, `${suiteFileName(suite)}.current`) : join(layout.dists, suite);
 }
 
 /**
@@ -91,27 +183,30 @@ export function suiteFileName(suite: string): string {
  */
 export function checkSuites({ name, suites }: Pick<Repository, 'name' | 'suites'>): void {
   for (const suite of suites) {
-    if (suite.endsWith('/')) {
-      throw new ReliveError(
-        'configuration',
-        `the repository ${name} is flat (suite ${JSON.stringify(suite)})`,
-        {
-          hint: 'only repositories with a dists directory are mirrored: name a suite without a slash at its end',
-        },
-      );
-    }
-    if (safePath(suite, `the repository ${name}`).startsWith('.') || safePath(suite, name) !== suite) {
+    const plain = isFlat(suite) ? flatDirectory(suite).slice(0, -1) : suite;
+    const wrong =
+      plain !== '' && (safePath(plain, `the repository ${name}`) !== plain || plain.startsWith('.'));
+    if (wrong || (suite !== '' && suite.startsWith('/') && suite !== '/') || suite === '') {
       throw new ReliveError('configuration', `${JSON.stringify(suite)} cannot be a suite of ${name}`);
     }
-    const inside = suites.find((other) => other.startsWith(`${suite}/`));
+    const inside = suites.find((other) => !isFlat(suite) && other.startsWith(`${suite}/`));
     if (inside !== undefined) {
       throw new ReliveError(
         'configuration',
         `the suite ${inside} of ${name} lies inside of its suite ${suite}`,
-        {
-          hint: 'put them into two repositories',
-        },
+        { hint: 'put them into two repositories' },
       );
     }
   }
+  if (suites.some(isFlat) && suites.length > 1) {
+    throw new ReliveError('configuration', `${name} is flat, and has more than one suite`, {
+      hint: 'put each directory of a flat repository into a repository of its own',
+    });
+  }
+}
+
+/** Whether a path matches a pattern in which `*` stands for any characters. */
+export function matchesPattern(text: string, pattern: string): boolean {
+  const expression = pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`));
+  return new RegExp(`^${expression.join('.*')}$`, 's').test(text);
 }

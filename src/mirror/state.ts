@@ -1,9 +1,9 @@
 import { readFile, readlink } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { ReliveError, systemCode } from '../core/error.ts';
 import { writeFileAtomic } from '../host/files.ts';
-import { type Layout, suiteFileName } from './repository.ts';
+import { type Layout, layoutOf, type Repository, suiteFileName, suiteLink } from './repository.ts';
 
 const digest = z.string().regex(/^[0-9a-f]{64}([0-9a-f]{64})?$/);
 
@@ -35,6 +35,12 @@ const suiteState = z.strictObject({
   selection: digest,
   /** Every index of the generation, relative to it, and what the Release says of it when it is decompressed. */
   files: z.array(indexFile.extend({ uncompressed: indexFile.optional() })),
+  /** Files which a signed list leads to (installer images, patches): they have no names by hash. */
+  extra: z.array(indexFile).default([]),
+  /** Of the pool: what the generation needs; absent where only builds fetch from it. */
+  pool: z.strictObject({ files: z.number(), bytes: z.number() }).optional(),
+  /** Pool files which upstream lacks, and which the configuration tolerates. */
+  missing: z.array(z.string()).default([]),
   /** By-hash files of earlier generations, and since when they are not current any more. */
   superseded: z.array(z.strictObject({ path: z.string(), since: z.iso.datetime() })),
 });
@@ -49,13 +55,13 @@ function statePath(layout: Layout, generation: string): string {
 /** The directory name of the published generation of a suite, or undefined while it was never published. */
 export async function publishedGeneration(layout: Layout, suite: string): Promise<string | undefined> {
   try {
-    return basename(await readlink(join(layout.dists, suite)));
+    return basename(await readlink(suiteLink(layout, suite)));
   } catch (error) {
     if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return undefined;
     if (systemCode(error) !== 'EINVAL') throw error;
     throw new ReliveError(
       'exists',
-      `${join(layout.dists, suite)} is no symbolic link: another tool made this mirror`,
+      `${suiteLink(layout, suite)} is no symbolic link: another tool made this mirror`,
       {
         hint: 'let relive mirror into a directory of its own',
         cause: error,
@@ -72,7 +78,7 @@ export async function readSuiteState(layout: Layout, suite: string): Promise<Sui
   const generation = await publishedGeneration(layout, suite);
   if (generation === undefined) return undefined;
   const path = statePath(layout, generation);
-  const hint = `remove ${join(layout.dists, suite)} to have the suite mirrored anew`;
+  const hint = `remove ${suiteLink(layout, suite)} to have the suite mirrored anew`;
   let content: unknown;
   try {
     content = JSON.parse(await readFile(path, 'utf8'));
@@ -107,4 +113,28 @@ export async function writeSuiteState(layout: Layout, state: SuiteState): Promis
 /** The path of a generation's state file, for its removal. */
 export function suiteStatePath(layout: Layout, generation: string): string {
   return statePath(layout, generation);
+}
+
+/**
+ * The directory of a suite as it is published now, and what is remembered of it.
+ * @throws ReliveError `not-found` when the suite was never published
+ */
+export async function publishedSuite(
+  mirrorDirectory: string,
+  repository: Pick<Repository, 'name'>,
+  suite: string,
+): Promise<{ readonly directory: string; readonly state: SuiteState }> {
+  const layout = layoutOf(resolve(mirrorDirectory), repository);
+  const generation = await publishedGeneration(layout, suite);
+  const state = await readSuiteState(layout, suite);
+  if (generation === undefined || state === undefined) {
+    throw new ReliveError(
+      'not-found',
+      `the suite ${suite} of ${repository.name} is not in the mirror ${dirname(layout.root)}`,
+      {
+        hint: 'relive mirror sync brings it',
+      },
+    );
+  }
+  return { directory: join(layout.suites, generation), state };
 }

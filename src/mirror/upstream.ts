@@ -1,12 +1,12 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError } from '../core/error.ts';
+import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { parseRelease, type Release } from '../debian/release.ts';
-import { addressOf, type FetchedDocument, type Transport, type Validators } from '../host/download.ts';
+import { addressOf, type FetchedDocument, Transport, type Validators } from '../host/download.ts';
 import { sha256, writeFileAtomic } from '../host/files.ts';
 import { verifyClearsigned, verifyDetached } from '../host/gpgv.ts';
-import { type Layout, type Override, type Repository, suiteFileName } from './repository.ts';
+import { type Layout, type Override, type Repository, suiteDirectory, suiteFileName } from './repository.ts';
 import type { SuiteState } from './state.ts';
 
 /** The largest signed file that is read: Debian's has 0.2 MB. */
@@ -23,11 +23,92 @@ export interface SignedRelease {
   readonly release: Release;
   readonly signers: readonly string[];
   readonly validators: Validators;
+  /** The base address that it came from. */
+  readonly base: string;
+}
+
+/** A transport with what the repository's configuration says about it. @throws ReliveError `not-found` */
+export async function transportFor({
+  name,
+  transport,
+}: Pick<Repository, 'name' | 'transport'>): Promise<Transport> {
+  const { parallel, bandwidth, ...files } = transport ?? {};
+  const tls: Record<string, string> = {};
+  for (const [key, path] of Object.entries(files)) {
+    if (path === undefined) continue;
+    try {
+      tls[key] = await readFile(path, 'utf8');
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      throw new ReliveError('not-found', `${path}, the ${key} of the repository ${name}, cannot be read`, {
+        hint: 'check transport in relive.yaml',
+        cause: error,
+      });
+    }
+  }
+  return new Transport({ ...(parallel === undefined ? {} : { connections: parallel }), bandwidth, tls });
 }
 
 /** The addresses of a file of a suite at all upstreams. */
 export function suiteAddresses(repository: Repository, suite: string, path: string): string[] {
-  return repository.url.map((base) => addressOf(base, `dists/${suite}/${path}`));
+  return repository.url.map((base) => addressOf(base, `${suiteDirectory(suite)}${path}`));
+}
+
+/**
+ * Goes through the upstreams until one has a Release that is signed, neither expired nor from the future, nor older than the
+ * one that was accepted before, and still of the same repository.
+ * @param known what is published
+ * @param reusable whether an unchanged Release means that there is nothing to do
+ * @returns undefined when the Release is the published one
+ * @throws ReliveError of the first upstream when none will do
+ */
+export async function acceptRelease(
+  transport: Transport,
+  layout: Layout,
+  repository: Repository,
+  suite: string,
+  known: SuiteState | undefined,
+  reusable: boolean,
+  now: Date,
+  context: Context,
+): Promise<SignedRelease | undefined> {
+  const what = `${suite} of ${repository.name}`;
+  const problems: ReliveError[] = [];
+  for (const [index, url] of repository.url.entries()) {
+    try {
+      const only = { ...repository, url: [url] };
+      const signed = await fetchSignedRelease(
+        transport,
+        layout,
+        only,
+        suite,
+        reusable ? known : undefined,
+        context,
+      );
+      if (signed === undefined && known !== undefined) {
+        const validUntil = known.validUntil === undefined ? undefined : new Date(known.validUntil);
+        checkTimes({ date: new Date(known.date), validUntil }, what, repository, now, context);
+        return undefined;
+      }
+      if (signed === undefined) throw new TypeError('an unknown suite cannot be unchanged');
+      checkTimes(signed.release, what, repository, now, context);
+      if (known !== undefined) checkSuccession(signed.release, known, what, repository, context);
+      return signed;
+    } catch (error) {
+      if (!isReliveError(error, 'not-authentic', 'corrupt', 'unsafe-path', 'no-network', 'download-failed')) {
+        throw error;
+      }
+      problems.push(error);
+      if (index + 1 < repository.url.length) {
+        context.emit({
+          event: 'warning',
+          message: `${url} is of no use, the next one is asked: ${error.message}`,
+        });
+      }
+    }
+  }
+  // What was delivered and refused says more than a server that is away.
+  throw problems.find(({ code }) => code === 'not-authentic') ?? problems[0] ?? new TypeError('no address');
 }
 
 /**
@@ -97,6 +178,7 @@ export async function fetchSignedRelease(
     release: parseRelease(body, document.url),
     signers,
     validators: document.validators,
+    base: repository.url[0] ?? '',
   };
 }
 

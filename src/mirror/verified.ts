@@ -1,94 +1,185 @@
-import type { BigIntStats } from 'node:fs';
-import { appendFile, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import {
+  type BigIntStats,
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
 import { systemCode } from '../core/error.ts';
 import { writeFileAtomic } from '../host/files.ts';
-import type { Layout } from './repository.ts';
 
-/** What a file looked like when its content was found to have a digest. */
-export interface Verified {
-  readonly sha256: string;
-  readonly size: number;
-  readonly inode: bigint;
-  readonly modified: bigint;
-  /** Unix seconds. */
-  readonly when: number;
-}
-
-/** Rewritten when it holds this many times more lines than files. */
+/** One record: 8 bytes that name path and digest, 8 that name size, inode and times, 4 for the time of the verification. */
+const recordBytes = 20;
+const words = recordBytes / 4;
+/** Rewritten when it holds this many times more records than files. */
 const growth = 4;
+const header = Buffer.from('relive-verified-1\n');
 
-function recordPath(layout: Layout): string {
-  return join(layout.state, 'verified');
+/** What a file looks like from outside: as long as all of it is the same, so is its content (or somebody lies). */
+export interface Appearance {
+  /** Bytes. */
+  readonly size: bigint;
+  readonly inode: bigint;
+  /** Nanoseconds. */
+  readonly modified: bigint;
+  readonly changed: bigint;
 }
 
-function line(path: string, { sha256, size, inode, modified, when }: Verified): string {
-  return `${sha256} ${size} ${inode} ${modified} ${when} ${path}\n`;
+export function appearanceOf(info: BigIntStats): Appearance {
+  return { size: info.size, inode: info.ino, modified: info.mtimeNs, changed: info.ctimeNs };
+}
+
+function short(text: string): readonly [number, number] {
+  const digest = createHash('sha256').update(text).digest();
+  // A word of zero marks a free place of the table.
+  return [digest.readUInt32LE(0) || 1, digest.readUInt32LE(4)];
+}
+
+function nameWords(path: string, digest: string): readonly [number, number] {
+  return short(`${digest} ${path}`);
+}
+
+function appearanceWords({ size, inode, modified, changed }: Appearance): readonly [number, number] {
+  return short(`${size} ${inode} ${modified} ${changed}`);
 }
 
 /**
- * The record of which files of a repository's pool were verified when, one a line: SHA-256, size, inode, time of
- * modification (nanoseconds), time of verification, path. It only ever saves reading: a line that is lost or cut off means that
- * the file is read once more.
+ * The record of which files were found to have which digest, and when: 20 bytes a file, so that an archive of a
+ * million files takes some tens of megabytes. It only ever saves reading: a record that is lost means that the file is read
+ * once more.
  */
-export async function readVerified(layout: Layout): Promise<Map<string, Verified>> {
-  let content: string;
+export class VerifiedRecord {
+  readonly #path: string;
+  #table: Uint32Array;
+  #count = 0;
+  #fresh: number[] = [];
+
+  constructor(path: string, content: Buffer) {
+    this.#path = path;
+    const records = Math.floor(content.length / recordBytes);
+    this.#table = new Uint32Array(words * sizeFor(records));
+    for (let at = 0; at + recordBytes <= content.length; at += recordBytes) {
+      this.#put(Array.from({ length: words }, (_, word) => content.readUInt32LE(at + 4 * word)));
+    }
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** The place of a name in the table: the one it has, or the free one it would get. */
+  #slot(first: number, second: number): number {
+    const places = this.#table.length / words;
+    let place = (first ^ Math.imul(second, 0x9e3779b1)) >>> 0;
+    for (;;) {
+      place %= places;
+      const at = place * words;
+      const found = this.#table[at];
+      if (found === 0 || (found === first && this.#table[at + 1] === second)) return at;
+      place += 1;
+    }
+  }
+
+  #put(record: readonly number[]): void {
+    if ((this.#count + 1) * 2 * words > this.#table.length) this.#grow();
+    const at = this.#slot(record[0] ?? 1, record[1] ?? 0);
+    if (this.#table[at] === 0) this.#count += 1;
+    this.#table.set(record, at);
+  }
+
+  #grow(): void {
+    const old = this.#table;
+    this.#table = new Uint32Array(old.length * 2);
+    for (let at = 0; at < old.length; at += words) {
+      if (old[at] === 0) continue;
+      this.#table.set(old.subarray(at, at + words), this.#slot(old[at] ?? 1, old[at + 1] ?? 0));
+    }
+  }
+
+  /** Whether a file still looks as it did when it was found to have this digest. */
+  isStill(path: string, digest: string, appearance: Appearance): boolean {
+    const at = this.#slot(...nameWords(path, digest));
+    if (this.#table[at] === 0) return false;
+    const [first, second] = appearanceWords(appearance);
+    return this.#table[at + 2] === first && this.#table[at + 3] === second;
+  }
+
+  /** When a file was last found to have this digest, in seconds since 1970; 0 for never. */
+  when(path: string, digest: string): number {
+    const at = this.#slot(...nameWords(path, digest));
+    return this.#table[at] === 0 ? 0 : (this.#table[at + 4] ?? 0);
+  }
+
+  /** Remembers a file that was just found to be right. */
+  add(path: string, digest: string, appearance: Appearance): void {
+    const now = Math.floor(Date.now() / 1000);
+    const record = [...nameWords(path, digest), ...appearanceWords(appearance), now];
+    this.#put(record);
+    for (const word of record) this.#fresh.push(word);
+    if (this.#fresh.length >= 4096 * words) this.save();
+  }
+
+  /** Writes what was added. What is added must be on the disk: a record that outlives its file's content would be a lie. */
+  save(): void {
+    if (this.#fresh.length === 0) return;
+    const bytes = Buffer.alloc(this.#fresh.length * 4);
+    for (const [index, word] of this.#fresh.entries()) bytes.writeUInt32LE(word, index * 4);
+    this.#fresh = [];
+    mkdirSync(dirname(this.#path), { recursive: true });
+    const descriptor = openSync(this.#path, 'a', 0o644);
+    try {
+      const { size } = fstatSync(descriptor);
+      if (size === 0) writeSync(descriptor, header);
+      // An interrupted run may have left a record half written.
+      else ftruncateSync(descriptor, size - ((size - header.length) % recordBytes));
+      writeSync(descriptor, bytes);
+    } finally {
+      closeSync(descriptor);
+    }
+  }
+
+  /** Writes the record anew without what was replaced. */
+  async compact(): Promise<void> {
+    const bytes = Buffer.alloc(this.#count * recordBytes);
+    let to = 0;
+    for (let at = 0; at < this.#table.length; at += words) {
+      if (this.#table[at] === 0) continue;
+      for (let word = 0; word < words; word += 1) {
+        bytes.writeUInt32LE(this.#table[at + word] ?? 0, to);
+        to += 4;
+      }
+    }
+    await writeFileAtomic(this.#path, Buffer.concat([header, bytes]));
+  }
+}
+
+function sizeFor(records: number): number {
+  let places = 1024;
+  while (places < records * 3) places *= 2;
+  return places;
+}
+
+/** Reads a record; one that is not there, or is none, is empty. */
+export async function readVerified(path: string): Promise<VerifiedRecord> {
+  let content: Buffer;
   try {
-    content = await readFile(recordPath(layout), 'utf8');
+    content = readFileSync(path);
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return new Map();
-    throw error;
+    if (systemCode(error) !== 'ENOENT') throw error;
+    return new VerifiedRecord(path, Buffer.alloc(0));
   }
-  const record = new Map<string, Verified>();
-  let lines = 0;
-  for (const text of content.split('\n')) {
-    const match = /^([0-9a-f]{64}) (\d+) (\d+) (\d+) (\d+) (.+)$/.exec(text);
-    if (match === null) continue;
-    lines += 1;
-    const [, sha256 = '', size = '', inode = '', modified = '', when = '', path = ''] = match;
-    record.set(path, {
-      sha256,
-      size: Number(size),
-      inode: BigInt(inode),
-      modified: BigInt(modified),
-      when: Number(when),
-    });
+  if (!content.subarray(0, header.length).equals(header)) {
+    rmSync(path, { force: true });
+    return new VerifiedRecord(path, Buffer.alloc(0));
   }
-  if (lines > 1000 && lines > growth * record.size) {
-    await writeFileAtomic(
-      recordPath(layout),
-      [...record].map(([path, verified]) => line(path, verified)).join(''),
-    );
-  }
+  const record = new VerifiedRecord(path, content.subarray(header.length));
+  const records = (content.length - header.length) / recordBytes;
+  if (records > 1000 && records > growth * record.count) await record.compact();
   return record;
-}
-
-/** Adds to the record. What is added must be on the disk: a line that outlives its file's content would be a lie. */
-export async function addVerified(layout: Layout, added: ReadonlyMap<string, Verified>): Promise<void> {
-  if (added.size === 0) return;
-  // The newline first ends a line that an interrupted run left half written.
-  const lines = [...added].map(([path, verified]) => line(path, verified));
-  await appendFile(recordPath(layout), `\n${lines.join('')}`);
-}
-
-/** What is recorded of a file that was just found to be right. */
-export function verifiedNow(info: BigIntStats, sha256: string): Verified {
-  return {
-    sha256,
-    size: Number(info.size),
-    inode: info.ino,
-    modified: info.mtimeNs,
-    when: Math.floor(Date.now() / 1000),
-  };
-}
-
-/** Whether a file is still the one that was verified with this digest. */
-export function isStill(verified: Verified | undefined, info: BigIntStats, sha256: string): boolean {
-  return (
-    verified !== undefined &&
-    verified.sha256 === sha256 &&
-    BigInt(verified.size) === info.size &&
-    verified.inode === info.ino &&
-    verified.modified === info.mtimeNs
-  );
 }

@@ -22,28 +22,146 @@ const algorithms = ['gzip', 'lzo', 'lz4', 'xz', 'zstd'] as const;
 
 /** relive.yaml */
 
+/** Architectures of Debian that can be mirrored; `all` is the index of what is the same on each, where a repository has one. */
+export const mirrorArchitectures = [
+  ...[
+    'amd64',
+    'arm64',
+    'armel',
+    'armhf',
+    'i386',
+    'loong64',
+    'mips64el',
+    'ppc64el',
+    'riscv64',
+    's390x',
+    'all',
+  ],
+] as const;
+export const mirrorKinds = [
+  ...['packages', 'sources', 'udebs', 'installer', 'translations', 'contents', 'dep11', 'cnf', 'pdiff'],
+] as const;
+export const overrides = ['expired', 'future', 'older', 'renamed'] as const;
+export const engines = ['native', 'debmirror', 'apt-mirror', 'ftpsync'] as const;
+const words = z.array(syntax.wordPattern);
+const days = z.int().min(0, 'a number of days').max(3650, 'a number of days');
+
 const repository = z
   .strictObject({
     url: z
-      .array(syntax.archiveUrl)
+      .array(syntax.repositoryUrl)
       .min(1, 'one address or more')
       .meta({ description: 'Addresses of the archive; the later ones are fallbacks.' }),
     suites: z
-      .array(syntax.suiteName)
+      .array(syntax.mirroredSuite)
       .min(1, 'one suite or more')
-      .meta({ description: 'Suites to take: trixie, trixie-updates.' }),
+      .meta({ description: 'Suites to take: trixie, trixie-updates; ./ for a flat repository.' }),
     components: z
       .array(syntax.componentName)
-      .min(1, 'one component or more')
-      .meta({ description: 'Components to take: main, non-free-firmware.' }),
+      .optional()
+      .meta({ description: 'Components to take: main, non-free-firmware. None for a flat repository.' }),
     architectures: z
-      .array(z.enum(architectures))
+      .array(z.enum(mirrorArchitectures))
       .min(1, 'one architecture or more')
       .meta({ description: 'Architectures to take.' }),
     signedBy: syntax.signedBy.meta({
       description:
         'Whose signatures count: the path of a keyring (absolute, or from the site), or an armoured public key.',
     }),
+    fingerprints: z
+      .array(syntax.fingerprint)
+      .min(1, 'one fingerprint or more')
+      .optional()
+      .meta({ description: 'Only these keys of signedBy count.' }),
+    override: z.array(z.enum(overrides)).optional().meta({
+      description: 'Rules of apt that this repository is let off; each use is warned about.',
+    }),
+    select: z.enum(['closure', 'all', 'filters']).optional().meta({
+      description:
+        'What of the pool is mirrored: what builds fetch, everything, or what filters name. Unless given: closure',
+    }),
+    filters: z
+      .strictObject({
+        names: words.optional().meta({ description: 'Names of packages; * stands for any characters.' }),
+        sections: words.optional().meta({ description: 'Sections: admin, libs.' }),
+        priorities: words.optional().meta({ description: 'Priorities: required, important.' }),
+        sources: words.optional().meta({ description: 'Source packages: all that is built from them.' }),
+        closureOf: z
+          .array(syntax.packageName)
+          .optional()
+          .meta({ description: 'Packages with all they depend on.' }),
+      })
+      .optional()
+      .meta({ description: 'With select: filters; a package that one of the lists names is mirrored.' }),
+    kinds: z
+      .array(z.enum(mirrorKinds))
+      .min(1, 'one kind or more')
+      .optional()
+      .meta({ description: 'What to take of a suite. Unless given: packages' }),
+    optional: z.array(z.enum(mirrorKinds)).optional().meta({
+      description:
+        'Kinds that a suite is published without when upstream lacks them. Unless given: translations, contents, dep11, cnf, pdiff',
+    }),
+    languages: z
+      .array(syntax.languagePattern)
+      .optional()
+      .meta({ description: 'Languages of translations; "*" is all. Unless given: en' }),
+    compressions: z
+      .enum(['best', 'all'])
+      .optional()
+      .meta({ description: 'Forms of each index to take. Unless given: best' }),
+    missing: z
+      .strictObject({
+        tolerate: words.meta({ description: 'Paths of the pool; * stands for any characters.' }),
+      })
+      .optional()
+      .meta({ description: 'Pool files that may be missing upstream; each run says so.' }),
+    engine: z
+      .enum(engines)
+      .optional()
+      .meta({ description: 'The program that fetches; its work is verified. Unless given: native' }),
+    transport: z
+      .strictObject({
+        parallel: z
+          .int()
+          .min(1, 'a number from 1 to 64')
+          .max(64, 'a number from 1 to 64')
+          .optional()
+          .meta({ description: 'Files at a time. Unless given: 8' }),
+        bandwidth: syntax.byteRate.optional().meta({ description: 'The highest rate: 10 MB/s.' }),
+        ca: syntax.hostPath.optional().meta({ description: 'A PEM file of certificate authorities.' }),
+        certificate: syntax.hostPath.optional().meta({ description: 'A PEM file: our certificate.' }),
+        key: syntax.hostPath.optional().meta({ description: 'A PEM file: the key of the certificate.' }),
+      })
+      .optional()
+      .meta({ description: 'How files are fetched.' }),
+    keep: z
+      .strictObject({
+        indices: days.optional().meta({ description: 'Days that replaced indices stay. Unless given: 14' }),
+        pool: days.optional().meta({ description: 'Days that unneeded pool files stay. Unless given: 7' }),
+        limit: z
+          .int()
+          .min(0, 'a share in percent')
+          .max(100, 'a share in percent')
+          .optional()
+          .meta({ description: 'The share of the pool (percent) that may go in one run. Unless given: 40' }),
+      })
+      .optional()
+      .meta({ description: 'How long what is not needed any more is kept.' }),
+  })
+  .superRefine((value, context) => {
+    const flat = value.suites.some((suite) => suite.endsWith('/'));
+    const refuse = (key: string, message: string): void =>
+      context.addIssue({ code: 'custom', path: [key], message });
+    if (flat && value.suites.length > 1) refuse('suites', 'one directory for each flat repository');
+    if (flat && value.components !== undefined) refuse('components', 'none for a flat repository');
+    if (!flat && (value.components ?? []).length === 0) refuse('components', 'one component or more');
+    if ((value.select === 'filters') !== (value.filters !== undefined)) {
+      refuse('filters', 'filters together with "select: filters"');
+    }
+    if ((value.transport?.certificate === undefined) !== (value.transport?.key === undefined)) {
+      refuse('transport', 'certificate and key together');
+    }
   })
   .meta({ description: 'An APT repository upstream.' });
 

@@ -3,25 +3,43 @@ import { ReliveError } from '../core/error.ts';
 import type { Position } from './position.ts';
 import { type Checked, type Problem, valueOrThrow } from './problem.ts';
 import { type SiteDocument, siteSchema } from './schema.ts';
-import { isArmouredKey } from './syntax.ts';
+import { isArmouredKey, parseByteRate } from './syntax.ts';
 import { validate } from './validate.ts';
 import { type Located, readYaml, valueAt } from './yaml.ts';
 
 /** The file that makes a directory a site. */
 export const siteFile = 'relive.yaml';
 
-/** An APT repository upstream, as relive.yaml describes it. */
-export interface Repository {
+type RepositoryDocument = SiteDocument['repositories'][string];
+
+/** An APT repository upstream, as relive.yaml describes it (the schema tells what the keys mean). */
+export interface Repository
+  extends Omit<
+    RepositoryDocument,
+    'url' | 'suites' | 'components' | 'architectures' | 'signedBy' | 'transport'
+  > {
   readonly name: string;
   /** Addresses of the archive without a slash at the end; the later ones are fallbacks. */
   readonly url: readonly string[];
   readonly suites: readonly string[];
+  /** Empty for a flat repository. */
   readonly components: readonly string[];
   readonly architectures: readonly string[];
   /** The absolute path of a keyring, or an armoured public key (which begins with `-----BEGIN`). */
   readonly signedBy: string;
   /** Where relive.yaml names `signedBy`. */
   readonly signedByAt: Position;
+  readonly transport?:
+    | {
+        readonly parallel?: number | undefined;
+        /** Bytes a second. */
+        readonly bandwidth?: number | undefined;
+        /** Absolute paths. */
+        readonly ca?: string | undefined;
+        readonly certificate?: string | undefined;
+        readonly key?: string | undefined;
+      }
+    | undefined;
 }
 
 /** A directory with relive.yaml, profiles and overlays; all paths absolute. */
@@ -62,12 +80,14 @@ export function checkSite(directory: string, located: Located): Checked<Site> {
   if (problems.length > 0) return { ok: false, problems };
   const repositories = Object.entries(checked.value.repositories).map(
     ([name, repository]): [string, Repository] => {
-      const { signedBy } = repository;
+      const { signedBy, transport, ...rest } = repository;
       return [
         name,
         {
           name,
-          ...repository,
+          ...rest,
+          components: repository.components ?? [],
+          ...(transport === undefined ? {} : { transport: transportOf(directory, transport) }),
           url: repository.url.map((url) => url.replace(/\/+$/, '')),
           signedBy: isArmouredKey(signedBy) ? signedBy : resolve(directory, signedBy),
           signedByAt: valueAt(located, ['repositories', name, 'signedBy'])?.at ?? located.at,
@@ -76,6 +96,20 @@ export function checkSite(directory: string, located: Located): Checked<Site> {
     },
   );
   return { ok: true, value: { directory, ...paths, repositories: Object.fromEntries(repositories) } };
+}
+
+function transportOf(
+  directory: string,
+  { parallel, bandwidth, ca, certificate, key }: NonNullable<RepositoryDocument['transport']>,
+): Repository['transport'] {
+  const path = (value: string | undefined) => (value === undefined ? undefined : resolve(directory, value));
+  return {
+    parallel,
+    bandwidth: bandwidth === undefined ? undefined : parseByteRate(bandwidth),
+    ca: path(ca),
+    certificate: path(certificate),
+    key: path(key),
+  };
 }
 
 type Paths = Readonly<Record<(typeof pathKeys)[number], string>>;

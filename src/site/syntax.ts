@@ -46,6 +46,47 @@ function isCleanUrl(text: string): boolean {
   return URL.canParse(text) && !/\/\.{1,2}(\/|$)|%2e|%2f|%00/i.test(text);
 }
 
+/** An upstream of a mirror: what `archiveUrl` takes, and rsync servers and directories of this machine. */
+export const repositoryUrl = z
+  .string()
+  .refine(
+    isRepositoryUrl,
+    'the http, https, rsync or file address of an archive, without user, password, query and fragment',
+  );
+
+function isRepositoryUrl(text: string): boolean {
+  const local = /^file:\/\/(\/[A-Za-z0-9._~%+:@=,-]+)+\/?$/.test(text);
+  return (local && isCleanUrl(text)) || archiveUrl.safeParse(text.replace(/^rsync:/, 'http:')).success;
+}
+
+/** 40 hexadecimal digits, or 64 (RFC 9580, 5.5.4); blanks between them are for people. */
+export const fingerprint = pattern(
+  /^([0-9A-Fa-f] ?){40}$|^([0-9A-Fa-f] ?){64}$/,
+  'the fingerprint of a key: 40 hexadecimal digits',
+);
+
+/** A language as the names of translations have it; `*` stands for any characters. */
+export const languagePattern = pattern(/^[A-Za-z_*-]{1,20}$/, 'a language: en, de, pt_BR, or * for all');
+
+/** A word in which `*` stands for any characters. */
+export const wordPattern = pattern(
+  /^[A-Za-z0-9*][A-Za-z0-9.+*/_~%:-]{0,199}$/,
+  'a name in which * stands for any characters',
+);
+
+/** A rate: bytes a second. */
+export const byteRate = z
+  .string()
+  .refine((text) => parseByteRate(text) !== undefined, 'a rate: 500 kB/s, 10 MB/s');
+
+/** Bytes a second of a rate as it is written in relive.yaml. */
+export function parseByteRate(text: string): number | undefined {
+  const match = /^([0-9]{1,9}) ?(k|M|G)?B\/s$/.exec(text);
+  const factor = { k: 1e3, M: 1e6, G: 1e9 }[match?.[2] ?? ''] ?? 1;
+  const rate = Number(match?.[1] ?? 0) * factor;
+  return rate > 0 ? rate : undefined;
+}
+
 const segmented = (what: string) =>
   pattern(
     /^[A-Za-z0-9]+([._~+-]+[A-Za-z0-9]+)*(\/[A-Za-z0-9]+([._~+-]+[A-Za-z0-9]+)*)*$/,
@@ -53,6 +94,14 @@ const segmented = (what: string) =>
   ).refine((text) => !text.includes('..'), `${what} without ".."`);
 
 export const suiteName = segmented('a suite');
+
+/** A suite of a mirror, or the directory of a flat repository: `./`, `packages/`. */
+export const mirroredSuite = z
+  .string()
+  .refine(
+    (text) => text === './' || suiteName.safeParse(text.replace(/\/$/, '')).success,
+    'a suite, or the directory of a flat repository with "/" at its end (./)',
+  );
 export const componentName = segmented('a component');
 
 /** A path of the host. */

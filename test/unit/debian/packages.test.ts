@@ -31,6 +31,7 @@ test('gives what is needed of a package', () => {
       size: 1356,
       sha256: 'a'.repeat(64),
       sha512: undefined,
+      more: [],
     },
   ]);
   expect(read({ ...good, SHA256: undefined, SHA512: 'b'.repeat(128) })[0]?.sha512).toBe('b'.repeat(128));

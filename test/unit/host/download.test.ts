@@ -335,7 +335,7 @@ describe('downloadAll', () => {
     };
     const requests = many(100);
     const context = recordingContext();
-    const total = requests.reduce((sum, { expected }) => sum + expected.size, 0);
+    const total = requests.reduce((sum, { expected }) => sum + (expected.size ?? 0), 0);
     const summary = await transport.downloadAll(requests, 'packages', context);
     expect(summary).toEqual({ files: 100, bytes: total, failures: [] });
     expect(sockets.size).toBeLessThanOrEqual(4);

@@ -347,7 +347,8 @@ describe('configuration', () => {
 
   test.each([
     [{ name: '../x' }, 'cannot be the name'],
-    [{ suites: ['./'] }, 'flat'],
+    [{ suites: ['../x/'] }, 'refused'],
+    [{ suites: ['./', 'a/'] }, 'is flat, and has more than one suite'],
     [{ suites: ['../x'] }, 'refused'],
     [{ suites: ['a', 'a/b'] }, 'inside of its suite'],
   ] as [Partial<Repository>, string][])('%j is refused', async (more, message) => {

@@ -70,9 +70,9 @@ describe('loadSite', () => {
       'relive.yaml:1:10: version: found "1"; allowed: 1; did you mean 1 without quotes?',
       'relive.yaml:2:1: stroe: found an unknown key; allowed: version, store, mirror, cache, keys, repositories; did you mean store?',
       'relive.yaml:5:5: repositories.debian.signedBy: is missing; allowed: a text',
-      'relive.yaml:5:11: repositories.debian.url[0]: found "htp://ftp.debian.org/debian/"; allowed: the http or https address of an archive, without user, password, query and fragment',
+      'relive.yaml:5:11: repositories.debian.url[0]: found "htp://ftp.debian.org/debian/"; allowed: the http, https, rsync or file address of an archive, without user, password, query and fragment',
       'relive.yaml:7:17: repositories.debian.components: found "main"; allowed: a list',
-      'relive.yaml:9:5: repositories.debian.signedby: found an unknown key; allowed: url, suites, components, architectures, signedBy; did you mean signedBy?',
+      'relive.yaml:9:5: repositories.debian.signedby: found an unknown key; allowed: url, suites, components, architectures, signedBy, fingerprints, override, select, filters, kinds, optional, languages, compressions, missing, engine, transport, keep; did you mean signedBy?',
     ]);
   });
 

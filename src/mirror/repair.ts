@@ -1,0 +1,119 @@
+import { lstatSync } from 'node:fs';
+import { mkdir, readdir, rename } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import type { Context } from '../core/event.ts';
+import { takeLock } from '../host/lock.ts';
+import { syncRepository } from './indices.ts';
+import { bringFiles, verifiedPath } from './pool.ts';
+import { type Layout, layoutOf, type Repository, suiteDirectory, suiteFileName } from './repository.ts';
+import { publishedGeneration } from './state.ts';
+import { repositoryTree } from './tree.ts';
+import { readVerified } from './verified.ts';
+import { type VerifyFinding, type VerifyOptions, type VerifySummary, verifyTree } from './verify.ts';
+import { type PoolFile, poolPlace } from './wanted.ts';
+
+export interface Repaired {
+  /** What was wrong before. */
+  readonly before: VerifySummary;
+  /** What is wrong now. */
+  readonly after: VerifySummary;
+  /** Files that were replaced or fetched. */
+  readonly mended: number;
+  /** Where the damaged files are now; undefined where there were none. */
+  readonly quarantine: string | undefined;
+}
+
+/** A directory for what this run takes out of the way. */
+function quarantineOf(layout: Layout, now: Date): string {
+  return join(layout.quarantine, now.toISOString().replace(/[-:]|\.\d+/g, ''));
+}
+
+async function setAside(place: string, to: string): Promise<boolean> {
+  if (lstatSync(place, { throwIfNoEntry: false }) === undefined) return false;
+  await mkdir(dirname(to), { recursive: true });
+  await rename(place, to);
+  return true;
+}
+
+/**
+ * Verifies a repository, fetches just what is missing or damaged, keeps what was damaged, and verifies again. A suite with
+ * a damaged index is published anew from upstream.
+ * @throws as `syncRepository` and `verifyTree`; `download-failed` where a file cannot be had: what is there stays in quarantine
+ */
+export async function repairRepository(
+  mirrorDirectory: string,
+  repository: Repository,
+  options: VerifyOptions,
+  locked: readonly PoolFile[],
+  context: Context,
+): Promise<Repaired> {
+  const layout = layoutOf(resolve(mirrorDirectory), repository);
+  const verify = async (
+    found: (finding: VerifyFinding) => void,
+    tell: boolean,
+    again: VerifyOptions,
+  ): Promise<VerifySummary> => {
+    const quiet: Context = tell
+      ? context
+      : {
+          signal: context.signal,
+          emit: (event) => (event.event === 'finding' ? undefined : context.emit(event)),
+        };
+    const record = await readVerified(verifiedPath(layout));
+    return await verifyTree(await repositoryTree(layout, repository, locked), again, record, found, quiet);
+  };
+  const findings: VerifyFinding[] = [];
+  const before = await verify((finding) => findings.push(finding), false, options);
+  const quarantine = quarantineOf(layout, options.now);
+  const wanted = new Map<string, PoolFile>();
+  const damagedSuites = new Set<string>();
+  let aside = false;
+  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  try {
+    for (const { kind, path, expected } of findings) {
+      if (!['missing', 'truncated', 'corrupt', 'inconsistent'].includes(kind)) continue;
+      const suite = repository.suites.find((name) => {
+        const directory = suiteDirectory(name);
+        return directory !== '' && path.startsWith(directory);
+      });
+      if (expected !== undefined && expected.size >= 0 && !path.startsWith('snapshots/')) {
+        if (kind !== 'missing')
+          aside = (await setAside(poolPlace(layout, path), join(quarantine, path))) || aside;
+        wanted.set(path, { path, size: expected.size, [expected.algorithm]: expected.digest });
+        // A pool file below dists has one more name in the suite.
+        if (suite !== undefined && path.startsWith('dists/')) damagedSuites.add(suite);
+      } else if (suite !== undefined) {
+        damagedSuites.add(suite);
+      } else if (repository.suites.length === 1 && !path.startsWith('snapshots/')) {
+        damagedSuites.add(repository.suites[0] ?? '');
+      }
+    }
+    for (const suite of damagedSuites) {
+      // Taken out of sight whole, so that nothing of it is reused.
+      const generation = await publishedGeneration(layout, suite);
+      if (generation === undefined) continue;
+      const damaged = findings.filter(({ path }) => path.startsWith(suiteDirectory(suite)));
+      for (const { kind, path } of damaged) {
+        if (kind === 'missing') continue;
+        const inside = path.slice(suiteDirectory(suite).length);
+        const to = join(quarantine, suiteFileName(suite), inside);
+        aside = (await setAside(join(layout.suites, generation, inside), to)) || aside;
+      }
+    }
+    if (wanted.size > 0) await bringFiles(layout, repository, wanted, {}, context);
+  } finally {
+    await lock.release();
+  }
+  // A published suite that lacks a file is made anew from upstream.
+  if (damagedSuites.size > 0) {
+    await syncRepository(mirrorDirectory, repository, { now: options.now }, context);
+  }
+  const after =
+    findings.length === 0 ? before : await verify(() => undefined, true, { ...options, changed: true });
+  return {
+    before,
+    after,
+    mended: before.wrong - after.wrong,
+    quarantine: aside && (await readdir(quarantine)).length > 0 ? quarantine : undefined,
+  };
+}
