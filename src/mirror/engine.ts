@@ -72,7 +72,6 @@ function debmirrorRun(
     throw refuse(repository, 'debmirror', `cannot fetch from ${url.href}`, 'it takes http, https and rsync');
   }
   const tree = join(directory, 'tree');
-  const flag = (kind: Kind, name: string): string => `--${kinds.includes(kind) ? '' : 'no'}${name}`;
   const architectures = repository.architectures.filter((name) => name !== 'all');
   const sections = repository.components.flatMap((component) =>
     kinds.includes('udebs') ? [component, `${component}/debian-installer`] : [component],
@@ -87,7 +86,8 @@ function debmirrorRun(
         `--root=${url.pathname.replace(/^\/|\/$/g, '') || '/'}`,
       ],
       ...[`--dist=${repository.suites.join(',')}`, `--section=${sections.join(',')}`],
-      ...[`--arch=${architectures.join(',')}`, flag('sources', 'source'), flag('translations', 'i18n')],
+      ...[`--arch=${architectures.join(',')}`, kinds.includes('sources') ? '--source' : '--nosource'],
+      ...(kinds.includes('translations') ? ['--i18n'] : []),
       ...(kinds.includes('contents') ? ['--getcontents'] : []),
       ...(kinds.includes('installer')
         ? [`--di-dist=${repository.suites.join(',')}`, `--di-arch=${architectures.join(',')}`]
@@ -112,6 +112,10 @@ function aptMirrorRun(repository: Repository, directory: string, kinds: readonly
   if (!['http:', 'https:'].includes(url.protocol)) {
     throw refuse(repository, 'apt-mirror', `cannot fetch from ${url.href}`, 'it takes http and https');
   }
+  if (url.port !== '') {
+    const hint = 'give the upstream port 80 or 443, or use "engine: native"';
+    throw refuse(repository, 'apt-mirror', `knows no ports, and ${url.href} has one`, hint);
+  }
   const file = join(directory, 'mirror.list');
   const architectures = repository.architectures.filter((name) => name !== 'all');
   const lines = repository.suites.flatMap((suite) => [
@@ -131,8 +135,8 @@ function aptMirrorRun(repository: Repository, directory: string, kinds: readonly
     run_postmirror: '0',
   };
   return {
-    // wget's directories: host with the port, then the path.
-    tree: join(directory, 'mirror', url.host, url.pathname),
+    // wget's directories: the host, then the path.
+    tree: join(directory, 'mirror', url.hostname, url.pathname),
     command: 'apt-mirror',
     args: [file],
     files: {

@@ -1,9 +1,7 @@
-import { lstatSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { lstatSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { z } from 'zod';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { writeFileAtomic } from '../host/files.ts';
 import { takeLock } from '../host/lock.ts';
 import { visibleNames } from './list.ts';
 import { listedFiles } from './listed.ts';
@@ -12,6 +10,7 @@ import { type Layout, layoutOf, type Repository } from './repository.ts';
 import { readSnapshot } from './snapshot-state.ts';
 import { readSuiteState } from './state.ts';
 import { poolDirectories } from './tree.ts';
+import { readUnneeded, type Unneeded, writeUnneeded } from './unneeded.ts';
 import { entriesOf, walk } from './walk.ts';
 
 const dayMilliseconds = 86_400_000;
@@ -39,23 +38,6 @@ export interface Pruned {
   /** Files that nothing needs, and whose grace period is not over. */
   readonly waiting: number;
   readonly kept: number;
-}
-
-/** Since when files are not needed any more, ISO 8601 by path. */
-const sinceSchema = z.record(z.string(), z.iso.datetime());
-type Since = z.infer<typeof sinceSchema>;
-
-function sincePath(layout: Layout): string {
-  return join(layout.state, 'unneeded.json');
-}
-
-function readSince(layout: Layout): Since {
-  try {
-    return sinceSchema.safeParse(JSON.parse(readFileSync(sincePath(layout), 'utf8'))).data ?? {};
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT' || error instanceof SyntaxError) return {};
-    throw error;
-  }
 }
 
 /** The paths of all pool files that a published suite or a snapshot lists, or a lock names. */
@@ -131,8 +113,8 @@ async function prune(
   const days = options.graceDays ?? repository.keep?.pool ?? defaultDays;
   const limit = options.limit ?? repository.keep?.limit ?? defaultLimit;
   const table = await needed(layout, repository, options.locked ?? [], context);
-  const before = readSince(layout);
-  const since: Since = {};
+  const before = readUnneeded(layout);
+  const since: Unneeded = {};
   const due: { readonly path: string; readonly place: string; readonly size: number }[] = [];
   let total = 0;
   for (const { path, place } of poolFiles(layout)) {
@@ -148,7 +130,7 @@ async function prune(
   const waiting = Object.keys(since).length - due.length;
   const share = total === 0 ? 0 : (due.length / total) * 100;
   if (share > limit && total > smallPool && options.dryRun !== true) {
-    await writeFileAtomic(sincePath(layout), JSON.stringify(since));
+    await writeUnneeded(layout, since);
     throw new ReliveError(
       'usage',
       `${due.length} of the ${total} files of ${repository.name} would be removed, more than ${limit} %: nothing was`,
@@ -163,7 +145,7 @@ async function prune(
       removeEmpty(dirname(place), layout.root);
       delete since[path];
     }
-    await writeFileAtomic(sincePath(layout), JSON.stringify(since));
+    await writeUnneeded(layout, since);
   }
   return {
     removed: due.map(({ path }) => path),
@@ -186,8 +168,8 @@ function removeEmpty(directory: string, root: string): void {
 }
 
 /**
- * What a sync that published something removes; with `select: closure` nothing, because what builds fetched stays. Too many
- * files are a warning: the sync itself is done.
+ * What a sync that published something removes; with `select: closure` nothing, because what builds fetched stays: it is
+ * only noted since when a file is not needed. Too many files are a warning: the sync itself is done.
  * @returns the number of files
  */
 export async function pruneAfterSync(
@@ -196,9 +178,10 @@ export async function pruneAfterSync(
   locked: readonly string[],
   context: Context,
 ): Promise<number> {
-  if ((repository.select ?? 'closure') === 'closure') return 0;
+  const stays = (repository.select ?? 'closure') === 'closure';
+  const options = { locked, ...(stays ? { graceDays: Number.POSITIVE_INFINITY } : {}) };
   try {
-    return (await pruneRepository(mirrorDirectory, repository, { locked }, context)).removed.length;
+    return (await pruneRepository(mirrorDirectory, repository, options, context)).removed.length;
   } catch (error) {
     if (!(error instanceof ReliveError) || error.code !== 'usage') throw error;
     context.emit({

@@ -9,8 +9,9 @@ import { isFlat, type Layout, type Repository, suiteDirectory, suiteLink } from 
 import { type SelectedIndex, selectIndices } from './select.ts';
 import { readSnapshot, snapshotPoolList } from './snapshot-state.ts';
 import { readSuiteState } from './state.ts';
+import { readUnneeded } from './unneeded.ts';
 import { entriesOf } from './walk.ts';
-import { poolListPath, readPoolList } from './wanted.ts';
+import { type PoolFile, poolListPath, readPoolList } from './wanted.ts';
 
 /** A suite in a tree that any tool may have made. */
 export interface SuiteTree {
@@ -37,6 +38,10 @@ export interface ArchiveTree {
   readonly suites: readonly SuiteTree[];
   /** Directories below the root where each file must be listed by an index; `undefined`: those where listed files are. */
   readonly pools: readonly string[] | undefined;
+  /** Files that must be there though no index may list them any more: those of locks. */
+  readonly locked: readonly PoolFile[];
+  /** Whether a file that nothing lists is known to be so, and waits for its removal. */
+  readonly waits: (path: string) => boolean;
 }
 
 /** Whether something is a directory; links are followed. */
@@ -118,6 +123,8 @@ export function findTrees(path: string, partial: boolean): ArchiveTree[] {
           expects,
         })),
         pools: undefined,
+        locked: [],
+        waits: () => false,
       });
     } else if (hasRelease(directory)) {
       trees.push({
@@ -127,6 +134,8 @@ export function findTrees(path: string, partial: boolean): ArchiveTree[] {
           { name: './', directory, prefix: '', base: directory, flat: true, required: undefined, expects },
         ],
         pools: undefined,
+        locked: [],
+        waits: () => false,
       });
       return;
     }
@@ -167,7 +176,7 @@ function expectation(
 export async function repositoryTree(
   layout: Layout,
   repository: Repository,
-  locked: readonly { readonly path: string }[],
+  locked: readonly PoolFile[],
 ): Promise<ArchiveTree> {
   const needed = new Set(locked.map(({ path }) => path));
   const suites: SuiteTree[] = [];
@@ -204,7 +213,15 @@ export async function repositoryTree(
       hint: `relive mirror sync ${repository.name} brings it`,
     });
   }
-  return { name: repository.name, root: layout.root, suites, pools: poolDirectories(layout) };
+  const unneeded = readUnneeded(layout);
+  return {
+    name: repository.name,
+    root: layout.root,
+    suites,
+    pools: poolDirectories(layout),
+    locked: (repository.select ?? 'closure') === 'closure' ? locked : [],
+    waits: (path) => Object.hasOwn(unneeded, path),
+  };
 }
 
 /** The names below a repository's root that hold pool files. */

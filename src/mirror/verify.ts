@@ -158,6 +158,15 @@ class Verification {
         if (known === 'new') this.#checkPoolFile(suite.tree, listed, threshold);
       });
     }
+    const [base] = this.#tree.suites;
+    for (const { path, size, sha256 = '' } of this.#tree.locked) {
+      if (base === undefined || table.add(path, `${size} ${sha256}`) !== 'new') continue;
+      this.#checkPoolFile(
+        base,
+        { path, size, algorithm: 'sha256', digest: sha256, expected: true },
+        threshold,
+      );
+    }
     await this.#inspector.idle(this.#context);
     this.#findUnreferenced(table);
     this.#record.save();
@@ -581,14 +590,14 @@ class Verification {
         if (name === 'dists') continue;
         const info = statOf(join(base, name));
         if (info?.isDirectory() !== true) {
-          if (pools !== undefined && info?.isFile() === true && !table.has(name)) {
+          if (pools !== undefined && info?.isFile() === true && !table.has(name) && !this.#tree.waits(name)) {
             this.#find('unreferenced', name, 'no index lists it');
           }
           continue;
         }
         for (const { path, entry } of walk(join(base, name), `${name}/`)) {
           this.#context.signal.throwIfAborted();
-          if (table.has(path)) continue;
+          if (table.has(path) || this.#tree.waits(path)) continue;
           if (entry.isSymbolicLink() && !this.#staysInside(join(base, path))) {
             this.#find('unsafe-path', `${prefix}${path}`, 'a symbolic link that leads out of the tree');
           } else if (!entry.isSymbolicLink() && !/^\.(?:part|tmp)-/.test(entry.name)) {
