@@ -84,7 +84,8 @@ export async function enterChroot(root: string, context: Context): Promise<Chroo
       await run(
         'bash',
         [
-          ...['-c', throughPipes, 'bash', 'unshare'],
+          // With a socket for its input it takes itself for a remote shell, and would run the host's ~/.bashrc.
+          ...['--norc', '-c', throughPipes, 'bash', 'unshare'],
           ...[
             '--pid',
             '--fork',

@@ -44,10 +44,10 @@ function lasting({ manifest }: Pick<Shown, 'manifest'>): object {
 }
 
 /**
- * Another host: its own name, time zone, locale and umask, no network, the cache on another file system, which gives
- * the entries of directories in another order.
+ * Another host: its own name, time zone, locale and umask, no network, settings of root's shell that would break the
+ * build, the cache on another file system, which gives the entries of directories in another order.
  */
-const elsewhere = `hostname elsewhere.example && umask 077 && mount -t tmpfs -o size=3g tmpfs "$1" && shift && exec "$@"`;
+const elsewhere = `hostname elsewhere.example && mount -t tmpfs tmpfs /root && echo 'exit 42' >/root/.bashrc && umask 077 && mount -t tmpfs -o size=3g tmpfs "$1" && shift && exec "$@"`;
 
 describe('the same packages once more', () => {
   let built: BuiltSite;
