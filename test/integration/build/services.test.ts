@@ -5,7 +5,6 @@ import { parseStanzas } from '../../../src/debian/control.ts';
 import { startCommand } from '../../fixtures/command.ts';
 import { allProcesses, leftOf, namespaceOf, type Process } from '../../fixtures/processes.ts';
 import { freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
-import { until } from '../../support.ts';
 
 let site: TestSite;
 
@@ -47,10 +46,7 @@ test('in a system that is built no service starts, and it gets no ssh host keys'
   expect(after.filter(({ command }) => !command.includes('relive') && !command.includes('cli.js'))).toEqual(
     [],
   );
-  await until(
-    () => leftOf(site.directory, new Set([namespace])).length === 0,
-    'the end of all that was started',
-  );
+  expect(await leftOf(site.directory, new Set([namespace]))).toEqual([]);
 
   const stages = join(site.cache, 'stages');
   const layers = readdirSync(stages).filter((name) => /^packages-[0-9a-f]+$/.test(name));

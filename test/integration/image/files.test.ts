@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { parseStanzas } from '../../../src/debian/control.ts';
-import { runCommand } from '../../fixtures/command.ts';
+import { runCommand, succeed } from '../../fixtures/command.ts';
 import { readInitrd } from '../../fixtures/initrd.ts';
 import { type BuiltSite, builtSite } from '../../fixtures/site.ts';
 import { temporaryDirectory } from '../../support.ts';
@@ -54,7 +54,7 @@ describe('the seal stands up to the usual tools', () => {
   test('gpg --verify, with the key as relive exports it', async () => {
     const home = temporaryDirectory();
     const key = join(home, 'key.asc');
-    expect((await runCommand(['keys', 'export', key], { site: site.directory })).status).toBe(0);
+    await succeed(['keys', 'export', key], { site: site.directory });
     output('gpg', '--homedir', home, '--batch', '--import', key);
     for (const name of sealed) {
       const status = output(
