@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCommand } from '../fixtures/command.ts';
@@ -7,17 +8,19 @@ import { type BuiltSite, builtSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
 
 let site: BuiltSite;
+let scratch: string;
 let iso: string;
 
 beforeAll(async () => {
   site = await builtSite();
-  iso = join(temporaryDirectory(), 'demo.iso');
+  scratch = mkdtempSync(join(tmpdir(), 'relive-test-'));
+  iso = join(scratch, 'demo.iso');
   const { status, last } = await runCommand(['image', 'export', 'demo', '--iso', iso], {
     site: site.directory,
   });
   if (status !== 0) throw new Error(`image export ended with status ${status}: ${JSON.stringify(last)}`);
 });
-afterAll(() => rmSync(iso, { force: true }));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 describe('the ISO of the demo', () => {
   test('is one for xorriso: bootable by BIOS and UEFI, from a disc and a stick', () => {
