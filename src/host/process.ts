@@ -216,11 +216,14 @@ export async function run(command: string, args: readonly string[], options: Run
   });
   closeSoonAfterExit(child);
   const tail: string[] = [];
+  let diskFull: string | undefined;
   const captured = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
   const collect = (stream: 'stdout' | 'stderr') => (line: string) => {
     options.onLine?.(line, stream);
     if (line.trim() !== '') tail.push(line);
     if (tail.length > tailLines) tail.shift();
+    // Programs go on for long after it, and end by complaining of what followed from it.
+    if (/no space left on device|disk quota exceeded/i.test(line)) diskFull ??= line;
   };
 
   let timedOut = false;
@@ -268,7 +271,9 @@ export async function run(command: string, args: readonly string[], options: Run
   }
   const status =
     child.exitCode ?? 128 + (child.signalCode === null ? 0 : constants.signals[child.signalCode]);
-  if (!(options.accept ?? [0]).includes(status)) throw failure(name, status, child.signalCode, tail);
+  if (!(options.accept ?? [0]).includes(status)) {
+    throw failure(name, status, child.signalCode, tail, diskFull);
+  }
   return { status, stdout: textOf(captured.stdout), stderr: textOf(captured.stderr) };
 }
 
@@ -281,11 +286,15 @@ function failure(
   status: number,
   signal: NodeJS.Signals | null,
   tail: readonly string[],
+  diskFull: string | undefined,
 ): ReliveError {
   const how = signal === null ? `ended with status ${status}` : `was ended by ${signal}`;
-  const message = `${name} ${how}\n${indent(tail)}`.trimEnd();
-  if (tail.some((line) => /no space left on device|disk quota exceeded/i.test(line))) {
-    return new ReliveError('disk-full', message, { hint: 'make room on that file system and start again' });
+  if (diskFull !== undefined) {
+    const lines = tail.includes(diskFull) ? tail : [diskFull, '...', ...tail];
+    return new ReliveError('disk-full', `${name} ${how}\n${indent(lines)}`, {
+      hint: 'make room on that file system and start again',
+    });
   }
+  const message = `${name} ${how}\n${indent(tail)}`.trimEnd();
   return new ReliveError('tool-failed', message);
 }

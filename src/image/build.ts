@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isReliveError } from '../core/error.ts';
+import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
 import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
@@ -98,10 +98,16 @@ async function build(
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
-    const layers = await buildLayers(site, profile, ingredients, key, { cache, scratch }, context);
+    const layers = await tellingOfDisk(
+      `the cache ${site.cache}`,
+      async () => await buildLayers(site, profile, ingredients, key, { cache, scratch }, context),
+    );
     const store = await lockStore(site.store, context);
     try {
-      return await publish({ site, profile, ingredients, layers, key, scratch }, context);
+      return await tellingOfDisk(
+        `the store ${site.store}`,
+        async () => await publish({ site, profile, ingredients, layers, key, scratch }, context),
+      );
     } finally {
       await store.release();
       await pruneLayers(site.cache);
@@ -109,6 +115,20 @@ async function build(
   } finally {
     await rm(scratch, { recursive: true, force: true });
     await lock.release();
+  }
+}
+
+/** Does work that fills a disk; where that gets full the error says which, since programs seldom do. */
+async function tellingOfDisk<T>(place: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const known = explainDiskFull(error, pathOf(error) ?? place);
+    if (!isReliveError(known, 'disk-full')) throw error;
+    throw new ReliveError('disk-full', `no space left in ${place}\n${known.message}`, {
+      hint: 'make room there and start again: what was finished is kept',
+      cause: error,
+    });
   }
 }
 

@@ -1,6 +1,7 @@
-import { ReliveError } from '../core/error.ts';
+import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { parseStanzas } from '../debian/control.ts';
+import { freeBytes } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { type AptRoot, type AptSource, aptSettings, makeAptRoot } from './apt.ts';
 import { explainPackages } from './reasons.ts';
@@ -45,6 +46,9 @@ export interface ResolveOptions {
   readonly directory: string;
 }
 
+/** What apt's lists of some suites take while they are unpacked and indexed, in bytes. */
+const roomForLists = 200e6;
+
 /** What apt would install into an empty system. */
 type Solve = (names: readonly string[]) => Promise<ResolvedPackage[]>;
 
@@ -59,7 +63,9 @@ export async function resolvePackages(options: ResolveOptions, context: Context)
   const { architecture, recommends, sources, wanted } = options;
   const root = await makeAptRoot(options.directory, sources, aptSettings(architecture, recommends));
   const update = { ...aptOptions(root, context), as: 'apt-get update' };
-  await run('apt-get', ['update', '--error-on=any', '-qq'], update);
+  await run('apt-get', ['update', '--error-on=any', '-qq'], update).catch(async (error: unknown) => {
+    throw await explainUpdate(error, options.directory);
+  });
   await refuseUnknown(root, options, context);
   const solve = solver(root, options, context);
   const bootstrap = await solve(essential);
@@ -67,6 +73,18 @@ export async function resolvePackages(options: ResolveOptions, context: Context)
   const all = await solve([...bootstrap, ...wanted].map(({ name }) => name));
   const reasons = await explain({ bootstrap, all }, root, options, context);
   return { bootstrap, all, reasons };
+}
+
+/** apt calls a list that it had no room for one that is not there. */
+async function explainUpdate(error: unknown, directory: string): Promise<unknown> {
+  if (!isReliveError(error, 'tool-failed')) return error;
+  const free = await freeBytes(directory);
+  if (free > roomForLists) return error;
+  return new ReliveError(
+    'disk-full',
+    `no space left in ${directory}, it seems: it has ${Math.floor(free / 1e6)} MB, apt's lists take some ${roomForLists / 1e6} MB\n${error.message}`,
+    { hint: 'make room there and start again', cause: error },
+  );
 }
 
 function solver(root: AptRoot, { sources, wanted }: ResolveOptions, context: Context): Solve {

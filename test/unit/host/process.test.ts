@@ -139,6 +139,16 @@ describe('failures', () => {
       code: 'disk-full',
     });
   });
+
+  test('also where the program went on for long after it', async () => {
+    const script = 'dd if=/dev/zero of=/dev/full count=1; seq 100; exit 7';
+    await expect(run('sh', ['-c', script], { signal, as: 'script' })).rejects.toMatchObject({
+      code: 'disk-full',
+      message: expect.stringMatching(
+        /^script ended with status 7\n.*No space left on device\n.*\.\.\.\n +81\n/,
+      ),
+    });
+  });
 });
 
 describe('ending', () => {

@@ -1,0 +1,127 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type CommandEnd, runCommand, succeed } from '../../fixtures/command.ts';
+import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
+import { startProgram } from '../../support.ts';
+
+let built: BuiltSite;
+let site: TestSite;
+
+beforeEach(async () => {
+  built = await builtSite();
+  site = await freshSite({ cache: true });
+});
+afterEach(() => removeSite(site));
+
+/** A small disk at a directory, with a copy of these files, in a mount namespace which commands can be run through. */
+async function smallDisk(directory: string, room: number, from: readonly string[]) {
+  mkdirSync(directory, { recursive: true });
+  const holder = startProgram('unshare', [
+    ...['--mount', '--propagation', 'private', '--', 'sh', '-c'],
+    'at=$1 size=$2 && shift 2 && mount -t tmpfs -o size="$size"m tmpfs "$at" && for path; do cp --archive "$path" "$at"; done && echo ready && exec sleep 3600',
+    ...['sh', directory, String((from.length === 0 ? 0 : megabytes(from)) + room), ...from],
+  ]);
+  await holder.says('ready');
+  const enter = `--mount=/proc/${holder.child.pid}/ns/mnt`;
+  const output = (command: string): string =>
+    execFileSync('nsenter', [enter, '--', 'sh', '-c', command, 'sh', directory], { encoding: 'utf8' });
+  return {
+    through: ['nsenter', enter, '--'],
+    /** Every file and its content, save locks. */
+    content: (): string =>
+      output(
+        'cd "$1" && find . -not -name .lock -printf "%p %y %m\n" | sort && find . -type f -exec sha256sum {} + | sort',
+      ),
+    names: (): string[] => output('ls -A "$1"').trim().split('\n'),
+    grow: (): string => output('mount -o remount,size=2g "$1"'),
+  };
+}
+
+/** The size of files and directories, in whole megabytes. */
+function megabytes(paths: readonly string[]): number {
+  const total = execFileSync('du', ['--summarize', '--total', '--block-size=1M', ...paths], {
+    encoding: 'utf8',
+  });
+  return Number(/^(\d+)\s+total$/m.exec(total)?.[1]);
+}
+
+/** Has the next build make an image. */
+function wantAnotherImage(): void {
+  const file = join(site.directory, 'profiles/demo.yaml');
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/^version: 1$/m, 'version: 2'));
+}
+
+function stageOf({ lines }: CommandEnd): unknown {
+  return lines.findLast(({ event, state }) => event === 'stage' && state === 'start')?.['stage'];
+}
+
+const full = {
+  event: 'error',
+  code: 'disk-full',
+  message: expect.stringContaining('no space left'),
+  hint: expect.stringContaining('make room'),
+};
+
+describe('no room in the store', () => {
+  test.each([
+    ['pack', 20],
+    ['seal', 115],
+  ])('in the stage %s: an error that says so, and the store as it was', async (stage, room) => {
+    const parts = [join(built.store, 'images'), join(built.store, 'live')];
+    const disk = await smallDisk(site.store, room, [...parts, join(built.store, '.lock')]);
+    wantAnotherImage();
+    const before = disk.content();
+    const options = { site: site.directory, through: disk.through };
+    const end = await runCommand(['build', 'demo', '--offline'], options);
+    expect([stageOf(end), end.status]).toEqual([stage, 3]);
+    expect(end.last).toMatchObject(full);
+    expect(end.last?.['message']).toContain(site.store);
+    expect(disk.content()).toBe(before);
+    await succeed(['image', 'verify'], options);
+    disk.grow();
+    expect((await succeed(['build', 'demo', '--offline'], options)).last).toMatchObject({ unchanged: false });
+  });
+});
+
+/** The cached layers of these stages. */
+function layers(stages: readonly string[]): string[] {
+  const home = join(built.cache, 'stages');
+  const names = readdirSync(home).filter((name) => stages.includes(name.split('-')[0] ?? ''));
+  return names.map((name) => join(home, name));
+}
+
+describe('no room in the cache', () => {
+  test.each([
+    ['bootstrap', 150, []],
+    ['packages', 60, ['bootstrap']],
+    ['live', 20, ['bootstrap', 'packages', 'files', 'configure']],
+  ] as const)(
+    'in the stage %s: an error that says so, and nothing half-made',
+    async (stage, room, finished) => {
+      const disk = await smallDisk(join(site.cache, 'stages'), room, layers(finished));
+      const before = disk.names();
+      const end = await runCommand(['build', 'demo', '--offline'], {
+        site: site.directory,
+        through: disk.through,
+      });
+      expect([stageOf(end), end.status]).toEqual([stage, 3]);
+      expect(end.last).toMatchObject(full);
+      expect(end.last?.['message']).toContain(site.cache);
+      expect(disk.names()).toEqual(before);
+    },
+  );
+
+  test('for resolving the packages', async () => {
+    rmSync(join(site.directory, 'locks'), { recursive: true });
+    const disk = await smallDisk(site.cache, 20, []);
+    const end = await runCommand(['build', 'demo', '--offline'], {
+      site: site.directory,
+      through: disk.through,
+    });
+    expect([stageOf(end), end.status]).toEqual(['resolve', 3]);
+    expect(end.last).toMatchObject(full);
+    expect(disk.names().filter((name) => name !== '.lock')).toEqual([]);
+  });
+});
