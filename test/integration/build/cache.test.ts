@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type CommandEnd, runCommand, stagesOf, startCommand } from '../../fixtures/command.ts';
+import { type CommandEnd, runCommand, stagesOf, startCommand, succeed } from '../../fixtures/command.ts';
 import { freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 import { relive } from '../../support.ts';
 
@@ -74,7 +74,7 @@ describe('a second build', () => {
     const next = String(end.last?.['image']);
     expect(await imageNames()).toEqual([next, ...before]);
     expect(before.every((name) => name < next)).toBe(true);
-    expect((await runCommand(['image', 'verify'], { site: site.directory })).status).toBe(0);
+    await succeed(['image', 'verify'], { site: site.directory });
   });
 
   test('after a change of what is packed only packs', async () => {
