@@ -275,6 +275,30 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./image-show.ts'),
   },
   {
+    name: 'image diff',
+    summary: 'explain how two images differ, down to the file',
+    description:
+      'What their manifests say, packages, units, and every entry of their trees: content, mode, owner, attributes, time; so too of\ntheir initrds where these differ. Exit status 1 when there is any difference.',
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one' },
+      {
+        name: '[image]',
+        description: 'the image to compare it with (default: the first with the one before it)',
+      },
+    ],
+    options: [
+      { flags: '--all', description: 'list every entry, also those that differ in their time only' },
+      { flags: '--html <file>', description: 'write a page to read, too' },
+    ],
+    examples: [
+      { command: 'relive image diff demo', says: 'what the newest image brought' },
+      { command: 'relive image diff demo-20261122.01 demo-20261122.02', says: 'from one image to another' },
+      { command: 'relive image diff demo --html diff.html', says: 'as a page' },
+    ],
+    mounts: true,
+    load: async () => await import('./image-diff.ts'),
+  },
+  {
     name: 'image verify',
     summary: 'check images, from the signatures down to every layer',
     arguments: [

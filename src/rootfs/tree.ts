@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
@@ -58,23 +58,52 @@ async function readAttributes(root: string, context: Context): Promise<Map<strin
   return found;
 }
 
-/**
- * The SHA-256 of a whole tree: path, type, mode, owner, content, link target, device number, extended attributes and
- * which names are one file, for every entry in order; not times. Two trees with one digest are the same system.
- */
-export async function digestTree(root: string, context: Context): Promise<string> {
+/** One entry of a tree. Names and targets are bytes, not text: as latin1 each is kept as it is. */
+export interface TreeEntry {
+  /** Relative to the root, which is ''. */
+  readonly path: string;
+  /** The type alone, as in st_mode: inode(7). */
+  readonly type: number;
+  /** The permissions alone. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Extended attributes, lines `name=0xvalue`, sorted. */
+  readonly attributes: string;
+  /** In bytes, of files. */
+  readonly size: number;
+  /** Of the last change of the content, in whole seconds since 1970. */
+  readonly time: number;
+  /**
+   * What is in it: the SHA-256 of a file, or that it is the same file as an earlier path; the target of a symbolic link;
+   * the number of a device; nothing for a directory.
+   */
+  readonly content: readonly (string | number)[];
+}
+
+/** Calls `found` for every entry of the tree at `root`, directories before what is in them, names in byte order. */
+export async function readTree(
+  root: string,
+  found: (entry: TreeEntry) => void,
+  context: Context,
+): Promise<void> {
   const attributes = await readAttributes(root, context);
-  const hash = createHash('sha256');
   /** By device and inode, the first path of each file that has several. */
   const linked = new Map<string, string>();
   let count = 0;
-  const record = (...fields: readonly (string | number)[]): void => {
-    // Lengths first: no content can be mistaken for a field's end.
-    for (const field of fields)
-      hash.update(`${Buffer.byteLength(String(field), 'latin1')}:${field},`, 'latin1');
-    hash.update('\n');
+  const contentOf = (path: string, bytes: Buffer, status: Stats): (string | number)[] => {
+    if (status.isDirectory()) return [];
+    if (status.isSymbolicLink()) return [readlinkSync(bytes, 'latin1')];
+    if (!status.isFile()) return [status.rdev];
+    // The count may be of names that are not in the tree: a layer keeps those which the merged view no longer shows.
+    if (status.nlink > 1) {
+      const identity = `${status.dev}:${status.ino}`;
+      const first = linked.get(identity);
+      if (first !== undefined) return ['same as', first];
+      linked.set(identity, path);
+    }
+    return [digestContent(bytes)];
   };
-  // Names are bytes, not text: as latin1 every name is kept as it is.
   const visit = async (path: string): Promise<void> => {
     if (++count % pauseAfter === 0) {
       await setImmediate();
@@ -85,25 +114,36 @@ export async function digestTree(root: string, context: Context): Promise<string
       'latin1',
     );
     const status = lstatSync(bytes);
-    const type = status.mode & 0o170000;
-    const extended = (attributes.get(path === '' ? '.' : path) ?? []).toSorted().join('\n');
-    const common = [path, type, status.mode & 0o7777, status.uid, status.gid, extended] as const;
-    if (status.isDirectory()) {
-      record(...common);
-      for (const name of readdirSync(bytes, 'latin1').toSorted())
-        await visit(path === '' ? name : `${path}/${name}`);
-    } else if (status.isSymbolicLink()) record(...common, readlinkSync(bytes, 'latin1'));
-    else if (status.isFile()) {
-      const identity = `${status.dev}:${status.ino}`;
-      // The count may be of names that are not in the tree: a layer keeps those which the merged view no longer shows.
-      const first = status.nlink > 1 ? linked.get(identity) : undefined;
-      if (first !== undefined) record(...common, 'same as', first);
-      else {
-        if (status.nlink > 1) linked.set(identity, path);
-        record(...common, digestContent(bytes));
-      }
-    } else record(...common, status.rdev);
+    found({
+      path,
+      type: status.mode & 0o170000,
+      mode: status.mode & 0o7777,
+      uid: status.uid,
+      gid: status.gid,
+      attributes: (attributes.get(path === '' ? '.' : path) ?? []).toSorted().join('\n'),
+      size: status.isFile() ? status.size : 0,
+      time: Math.floor(status.mtimeMs / 1000),
+      content: contentOf(path, bytes, status),
+    });
+    if (!status.isDirectory()) return;
+    for (const name of readdirSync(bytes, 'latin1').toSorted())
+      await visit(path === '' ? name : `${path}/${name}`);
   };
   await visit('');
+}
+
+/**
+ * The SHA-256 of a whole tree: path, type, mode, owner, content, link target, device number, extended attributes and
+ * which names are one file, for every entry in order; not times. Two trees with one digest are the same system.
+ */
+export async function digestTree(root: string, context: Context): Promise<string> {
+  const hash = createHash('sha256');
+  const record = ({ path, type, mode, uid, gid, attributes, content }: TreeEntry): void => {
+    // Lengths first: no content can be mistaken for a field's end.
+    for (const field of [path, type, mode, uid, gid, attributes, ...content])
+      hash.update(`${Buffer.byteLength(String(field), 'latin1')}:${field},`, 'latin1');
+    hash.update('\n');
+  };
+  await readTree(root, record, context);
   return hash.digest('hex');
 }

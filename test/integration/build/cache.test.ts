@@ -77,6 +77,24 @@ describe('a second build', () => {
     await succeed(['image', 'verify'], { site: site.directory });
   });
 
+  test('image diff names that file, and nothing else', async () => {
+    const [next, before] = await imageNames();
+    const page = join(site.directory, 'diff.html');
+    const end = await runCommand(['image', 'diff', 'demo', '--html', page], { site: site.directory });
+    expect(end.status).toBe(1);
+    expect(end.last).toMatchObject({
+      ...{ event: 'result', ok: false, from: before, to: next, packages: [], units: [] },
+      files: [{ path: 'etc/issue', kind: 'changed', aspects: ['content'] }],
+    });
+    const { facts } = end.last as unknown as { facts: { name: string }[] };
+    expect(facts.map(({ name }) => name)).toEqual(expect.arrayContaining(['base layer', 'tree']));
+    expect(readFileSync(page, 'utf8')).toContain('<td>/etc/issue</td>');
+    const text = await relive(['image', 'diff', 'demo', '--site', site.directory]);
+    expect(text.stdout).toMatch(/^files:\n {2}\* \/etc\/issue {2}\(content; \d+ -> \d+ bytes\)\n$/m);
+    const same = await runCommand(['image', 'diff', next ?? '', next ?? ''], { site: site.directory });
+    expect(same.last).toMatchObject({ ok: true, facts: [], files: [] });
+  });
+
   test('after a change of what is packed only packs', async () => {
     const profile = join(site.directory, 'profiles/demo.yaml');
     writeFileSync(profile, readFileSync(profile, 'utf8').replace(/^version: \d+/m, 'version: 2'));
