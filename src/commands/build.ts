@@ -1,26 +1,39 @@
 import { buildImage } from '../image/build.ts';
-import { formatBytes } from '../report/format.ts';
+import { type Timing, timed, writeTimings } from '../image/timings.ts';
+import { formatBytes, formatSeconds, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadProfile } from '../site/profile.ts';
 import { loadSite } from '../site/site.ts';
 import { type Call, requiredArgument } from './command.ts';
 
+function timingsText(timings: readonly Timing[]): string {
+  return formatTable(
+    timings.map(({ stage, seconds, cached }) => [stage, cached ? 'cached' : formatSeconds(seconds)]),
+  );
+}
+
 export async function run(call: Call): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);
   const profile = await loadProfile(site, requiredArgument(call, 0));
+  const watch = timed(call.context);
   const { image, manifest, unchanged } = await buildImage(
     site,
     profile,
     { offline: call.options['offline'] === true, locked: call.options['locked'] === true },
-    call.context,
+    watch.context,
   );
+  const timings = watch.timings();
+  if (!unchanged) await writeTimings(site.cache, image.name, timings);
   const size = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
   const text = unchanged
     ? `nothing changed since ${image.name}, which stays the newest image of ${profile.name}: ${image.directory}`
     : `${image.name}: ${formatBytes(size)} in ${manifest.layers.length} layers, ${manifest.packages.length} packages, kernel ${manifest.kernel.version}\n${image.directory}`;
   return {
     ok: true,
-    data: { image: image.name, directory: image.directory, unchanged, size, layers: manifest.layers },
-    text,
+    data: {
+      ...{ image: image.name, directory: image.directory, unchanged, size, layers: manifest.layers },
+      timings,
+    },
+    text: call.options['timings'] === true ? `${text}\n${timingsText(timings)}` : text,
   };
 }

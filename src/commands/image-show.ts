@@ -1,6 +1,7 @@
 import { layerFile } from '../image/manifest.ts';
 import { findImage, readManifest } from '../image/store.ts';
-import { formatBytes, formatTable } from '../report/format.ts';
+import { readTimings } from '../image/timings.ts';
+import { formatBytes, formatSeconds, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
 import { type Call, requiredArgument } from './command.ts';
@@ -9,6 +10,7 @@ export async function run(call: Call): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);
   const image = await findImage(site.store, requiredArgument(call, 0));
   const manifest = await readManifest(image);
+  const timings = await readTimings(site.cache, image.name);
   const { profile, kernel, initrd, layers, repositories } = manifest;
   const rows: [string, string][] = [
     ['image', `${manifest.image} (${manifest.kind}, serial ${manifest.serial})`],
@@ -33,6 +35,10 @@ export async function run(call: Call): Promise<CommandResult> {
     ['times', `none later than ${new Date(manifest.sourceDateEpoch * 1000).toISOString()}`],
     ['made by', `relive ${manifest.relive}`],
     ['packages', String(manifest.packages.length)],
+    ...(timings ?? []).map(({ stage, seconds, cached }): [string, string] => [
+      stage === 'total' ? 'built in' : `  ${stage}`,
+      cached ? 'cached' : formatSeconds(seconds),
+    ]),
   ];
   const packages =
     call.options['packages'] === true
@@ -40,7 +46,7 @@ export async function run(call: Call): Promise<CommandResult> {
       : '';
   return {
     ok: true,
-    data: { directory: image.directory, manifest },
+    data: { directory: image.directory, manifest, timings },
     text: `${formatTable(rows)}${packages}`,
   };
 }

@@ -249,6 +249,7 @@ export const commands: readonly CommandSpec[] = [
         flags: '--locked',
         description: 'fail where there is no lock, or the profile asks for other packages',
       },
+      { flags: '--timings', description: 'say how long each stage took; image show tells it later' },
     ],
     examples: [
       { command: 'relive build demo', says: 'the next image of the profile demo' },

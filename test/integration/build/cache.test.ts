@@ -101,8 +101,14 @@ describe('a second build', () => {
     const end = await build();
     expect(systemStages(end)).toEqual(stages.map((stage) => `${stage} cached`));
     expect(end.last).toMatchObject({ unchanged: false });
+    const timings = end.last?.['timings'] as { stage: string; seconds: number; cached: boolean }[];
+    expect(timings.filter(({ cached }) => cached).map(({ stage }) => stage)).toEqual(stages);
+    expect(timings.map(({ stage }) => stage)).toEqual([...stages, 'pack', 'prove', 'seal', 'total']);
+    const seconds = timings.map((each) => each.seconds);
+    expect(seconds.at(-1)).toBeGreaterThanOrEqual(seconds.slice(0, -1).reduce((sum, each) => sum + each));
     const { last } = await runCommand(['image', 'show', 'demo'], { site: site.directory });
     expect(last?.['manifest']).toMatchObject({ profile: { version: 2 } });
+    expect(last?.['timings']).toEqual(timings);
   });
 
   test('a damaged layer of the same content is not published again', async () => {
