@@ -42,6 +42,7 @@ const uses: Readonly<Record<string, PackageUse>> = {
   attr: { purpose: 'comparing trees with their attributes', ask: ['getfattr', '--version'] },
   bzip2: { purpose: 'indices of repositories', ask: ['bzip2', '--help'] },
   coreutils: { purpose: 'running programs inside a system that is built', ask: ['chroot', '--version'] },
+  'cryptsetup-bin': { purpose: 'hash trees of layers', ask: ['veritysetup', '--version'] },
   dash: { purpose: 'ending what was started' },
   debootstrap: {
     purpose: 'profiles with "bootstrap: debootstrap"',

@@ -34,6 +34,7 @@ const packageOf: Readonly<Record<string, string>> = {
   setpriv: 'util-linux',
   sync: 'coreutils',
   umount: 'mount',
+  veritysetup: 'cryptsetup-bin',
   unmkinitramfs: 'initramfs-tools-core',
   unshare: 'util-linux',
   unsquashfs: 'squashfs-tools',

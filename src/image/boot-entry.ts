@@ -5,8 +5,15 @@ import type { Manifest } from './manifest.ts';
 /** The consoles of a profile that names none: the screen, and the first serial line, which the reports go to. */
 const consoles = ['console=tty0', 'console=ttyS0,115200n8'];
 
-/** The kernel command line of an image: live-boot's, relive's own, the profile's. */
-export function kernelCommandLine(manifest: Manifest, manifestText: string): string[] {
+/** Where the layers are read from: the medium, or RAM, copied there as they are or unpacked. */
+type Ram = Manifest['boot']['ram'];
+
+/** The kernel command line of an image: live-boot's, relive's own (runtime/initramfs/relive), the profile's. */
+export function kernelCommandLine(
+  manifest: Manifest,
+  manifestText: string,
+  ram: Ram = manifest.boot.ram,
+): string[] {
   const { parameters } = manifest.boot;
   return [
     'boot=live',
@@ -14,6 +21,7 @@ export function kernelCommandLine(manifest: Manifest, manifestText: string): str
     `module=${manifest.image}`,
     `relive.image=${manifest.image}`,
     `relive.manifest=sha256:${sha256(manifestText)}`,
+    ...(ram === 'none' ? [] : [`relive.ram=${ram}`]),
     ...(parameters.some((parameter) => parameter.startsWith('console=')) ? [] : consoles),
     ...parameters,
   ];
@@ -45,11 +53,16 @@ function quote(word: string): string {
  */
 export function bootConfiguration(manifest: Manifest, manifestText: string): string {
   const title = `${manifest.image} (${manifest.suite} ${manifest.architecture}, ${manifest.kind})`;
-  const line = kernelCommandLine(manifest, manifestText).map(quote).join(' ');
-  return [
-    `menuentry ${quote(title)} --unrestricted --id ${quote(manifest.image)} "$relive_root" "$relive_dir" {`,
-    `  relive_boot "$2" "$3" ${line}`,
+  const entry = (text: string, id: string, ram: Ram): string[] => [
+    `menuentry ${quote(text)} --unrestricted --id ${quote(id)} "$relive_root" "$relive_dir" {`,
+    `  relive_boot "$2" "$3" ${kernelCommandLine(manifest, manifestText, ram).map(quote).join(' ')}`,
     '}',
+  ];
+  const { image, boot } = manifest;
+  return [
+    ...entry(title, image, boot.ram),
+    // With it the medium can be taken out. A profile whose images run from RAM anyway needs no second entry.
+    ...(boot.ram === 'none' ? entry(`${image}, copied to RAM`, `${image}-ram`, 'layers') : []),
     '',
   ].join('\n');
 }

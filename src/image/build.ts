@@ -20,7 +20,8 @@ import { configureStage } from '../rootfs/stages/configure.ts';
 import { filesStage } from '../rootfs/stages/files.ts';
 import { initrdName, kernelName, liveStage } from '../rootfs/stages/live.ts';
 import { packagesStage } from '../rootfs/stages/packages.ts';
-import { digestTree } from '../rootfs/tree.ts';
+import { digestTree, type TreeDigest } from '../rootfs/tree.ts';
+import { makeVerityTree } from '../rootfs/verity.ts';
 import { formatLock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
@@ -36,6 +37,7 @@ import { sealImage } from './seal.ts';
 import {
   lockStore,
   newestImage,
+  type PackedLayer,
   publishImage,
   readManifest,
   type StoredImage,
@@ -43,7 +45,7 @@ import {
 } from './store.ts';
 
 /** Changed when an image is put together otherwise than before, so that a build does not call it unchanged. */
-const generation = 3;
+const generation = 4;
 
 /** What each layer of a full image leaves out of the tree, in mksquashfs's extended wildcards. */
 const leftOut: Readonly<Record<ManifestLayer['role'], readonly string[]>> = {
@@ -253,17 +255,12 @@ async function comparable(image: StoredImage, context: Context): Promise<Manifes
   }
 }
 
-interface PackedLayer {
-  readonly layer: ManifestLayer;
-  readonly file: string;
-}
-
 /** Packs the merged view of the layers, and proves that the packed layers show the same tree. */
 async function pack(
   { profile, ingredients, layers, scratch }: Built,
   staging: string,
   context: Context,
-): Promise<{ readonly tree: string; readonly layers: readonly PackedLayer[] }> {
+): Promise<{ readonly tree: TreeDigest; readonly layers: readonly PackedLayer[] }> {
   const merged = join(scratch, 'merged');
   await mountStack({ lower: layers.map(({ directory }) => directory) }, merged, context);
   try {
@@ -278,14 +275,17 @@ async function pack(
           context,
         );
         const { digest, size } = await digestFile(file, 'sha256', context.signal);
-        made.push({ file, layer: { role, digest, size, compression: compression.algorithm } });
+        const tree = join(staging, `${role}.verity`);
+        const root = await makeVerityTree(file, digest, tree, context);
+        const verity = { root, ...(await digestFile(tree, 'sha256', context.signal)) };
+        made.push({ file, tree, layer: { role, digest, size, compression: compression.algorithm, verity } });
       }
       return made;
     });
     const tree = await inStage(context, 'prove', async () => {
       const meant = await digestTree(merged, context);
       const files = packed.map(({ file }) => file);
-      await proveStack(files, meant, join(scratch, 'proof'), context);
+      await proveStack(files, meant.digest, join(scratch, 'proof'), context);
       return meant;
     });
     return { tree, layers: packed };
@@ -300,7 +300,7 @@ async function describe(
     readonly name: ImageName;
     readonly commit: string | null;
     readonly inputs: string;
-    readonly tree: string;
+    readonly tree: TreeDigest;
     readonly layers: readonly PackedLayer[];
     readonly top: Layer;
   },
@@ -319,10 +319,11 @@ async function describe(
     architecture: profile.architecture,
     host: profile.host,
     layers: made.layers.map(({ layer }) => layer),
-    tree: made.tree,
+    tree: made.tree.digest,
+    unpacked: made.tree.bytes,
     kernel: { version, ...kernel },
     initrd: await digestFile(join(output, initrdName), 'sha256'),
-    boot: { verify: profile.boot.verify, parameters: [...profile.boot.parameters] },
+    boot: { ...profile.boot, parameters: [...profile.boot.parameters] },
     lock: sha256(formatLock(ingredients.lock)),
     repositories: ingredients.lock.repositories,
     packages: ingredients.lock.packages.map((each) => ({

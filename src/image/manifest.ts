@@ -12,6 +12,8 @@ const layerSchema = z.strictObject({
   digest,
   size,
   compression: z.string(),
+  /** Its hash tree for dm-verity, whose salt is `digest`: the root hash, then SHA-256 and size of the tree's file. */
+  verity: z.strictObject({ root: digest, digest, size }),
 });
 
 /** manifest.json (docs/design.md, "Store"): what an image consists of. Its signature carries all the rest. */
@@ -35,9 +37,15 @@ export const manifestSchema = z.strictObject({
   layers: z.array(layerSchema).min(1),
   /** The digest of the whole tree that the stack shows. */
   tree: digest,
+  /** What the files of the tree take unpacked, in bytes. */
+  unpacked: size,
   kernel: z.strictObject({ version: word, digest, size }),
   initrd: z.strictObject({ digest, size }),
-  boot: z.strictObject({ verify: z.enum(['signature', 'none']), parameters: z.array(z.string()) }),
+  boot: z.strictObject({
+    verify: z.enum(['signature', 'none']),
+    ram: z.enum(['none', 'layers', 'unpacked']),
+    parameters: z.array(z.string()),
+  }),
   /** SHA-256 of the lock that the packages are from. */
   lock: digest,
   /** What the repositories said of themselves when the packages were resolved. */
@@ -83,4 +91,9 @@ export function parseManifest(text: string, file: string): Manifest {
 /** The name of a layer's file in the store, without the directory. */
 export function layerFile({ digest: value }: Pick<ManifestLayer, 'digest'>): string {
   return `${value.slice(0, 16)}.squashfs`;
+}
+
+/** The name of the file with a layer's hash tree, beside the layer. */
+export function verityFile({ digest: value }: Pick<ManifestLayer, 'digest'>): string {
+  return `${value.slice(0, 16)}.verity`;
 }

@@ -17,7 +17,7 @@ export async function proveStack(
   context: Context,
 ): Promise<void> {
   const found = await withStack(layers, scratch, context, async (root) => await digestTree(root, context));
-  if (found !== meant) {
+  if (found.digest !== meant) {
     throw new ReliveError('corrupt', 'the packed layers do not show the tree that was built', {
       hint: 'the image was not published; this is a fault of the tools or of the memory: try again, then report it',
     });

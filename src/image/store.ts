@@ -4,7 +4,7 @@ import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { digestFile, exists, syncDirectory, writeFileAtomic } from '../host/files.ts';
 import { type Lock, takeLock } from '../host/lock.ts';
-import { layerFile, type Manifest, type ManifestLayer, parseManifest } from './manifest.ts';
+import { layerFile, type Manifest, type ManifestLayer, parseManifest, verityFile } from './manifest.ts';
 import { type ImageName, imageName, parseImageName, profilePattern, versionPattern } from './name.ts';
 
 /** An image that is in a store. */
@@ -18,6 +18,8 @@ export const storePaths = {
   layers: (store: string): string => join(store, 'live'),
   layer: (store: string, layer: Pick<ManifestLayer, 'digest'>): string =>
     join(store, 'live', layerFile(layer)),
+  verity: (store: string, layer: Pick<ManifestLayer, 'digest'>): string =>
+    join(store, 'live', verityFile(layer)),
   stack: (store: string, image: string): string => join(store, 'live', `${image}.module`),
   images: (store: string): string => join(store, 'images'),
   image: (store: string, { profile, version }: ImageName): string => join(store, 'images', profile, version),
@@ -109,7 +111,8 @@ async function removeOrphans(store: string): Promise<void> {
   for (const image of await listImages(store)) {
     used.add(`${image.name}.module`);
     try {
-      for (const layer of (await readManifest(image)).layers) used.add(layerFile(layer));
+      for (const layer of (await readManifest(image)).layers)
+        for (const name of [layerFile(layer), verityFile(layer)]) used.add(name);
     } catch (error) {
       if (!isReliveError(error, 'corrupt')) throw error;
       // Whose layers these are cannot be told while a manifest is damaged: keep them all.
@@ -121,19 +124,30 @@ async function removeOrphans(store: string): Promise<void> {
   }
 }
 
+/** A layer that is not in a store yet, and where its files are. */
+export interface PackedLayer {
+  readonly layer: ManifestLayer;
+  readonly file: string;
+  /** The hash tree. */
+  readonly tree: string;
+}
+
 /**
  * Publishes an image: its layers and its stack first, then its directory by one rename. The caller holds the lock.
  * @param staged the complete, sealed image directory, on the store's file system
- * @param layers the packed layers of the manifest, each with its file on the store's file system
+ * @param layers the packed layers of the manifest, each with its file and that of its hash tree, on the store's file system
  */
 export async function publishImage(
   store: string,
   name: ImageName,
   staged: string,
-  layers: readonly { readonly layer: ManifestLayer; readonly file: string }[],
+  layers: readonly PackedLayer[],
 ): Promise<StoredImage> {
   await mkdir(storePaths.layers(store), { recursive: true });
-  for (const { layer, file } of layers) await addLayer(store, layer, file);
+  for (const { layer, file, tree } of layers) {
+    await addFile(storePaths.layer(store, layer), layer.digest, file);
+    await addFile(storePaths.verity(store, layer), layer.verity.digest, tree);
+  }
   const stack = layers.map(({ layer }) => `${layerFile(layer)}\n`).join('');
   await writeFileAtomic(storePaths.stack(store, imageName(name)), stack);
   await syncDirectory(storePaths.layers(store));
@@ -146,11 +160,10 @@ export async function publishImage(
   return { ...name, name: imageName(name), directory };
 }
 
-async function addLayer(store: string, layer: ManifestLayer, file: string): Promise<void> {
-  const target = storePaths.layer(store, layer);
+async function addFile(target: string, digest: string, file: string): Promise<void> {
   if (await exists(target)) {
-    // Named by a part of the digest: another content is damage, or else a collision.
-    if ((await digestFile(target, 'sha256')).digest !== layer.digest) {
+    // Named by a part of the layer's digest: another content is damage, or else a collision.
+    if ((await digestFile(target, 'sha256')).digest !== digest) {
       throw new ReliveError(
         'corrupt',
         `${target} is there already, with another content than its name says`,

@@ -64,11 +64,10 @@ export async function verifyImage(
   const files: Expected[] = [
     { path: join(image.directory, 'vmlinuz'), ...manifest.kernel },
     { path: join(image.directory, 'initrd.img'), ...manifest.initrd },
-    ...manifest.layers.map((layer) => ({
-      path: storePaths.layer(store, layer),
-      size: layer.size,
-      digest: layer.digest,
-    })),
+    ...manifest.layers.flatMap((layer) => [
+      { path: storePaths.layer(store, layer), size: layer.size, digest: layer.digest },
+      { path: storePaths.verity(store, layer), size: layer.verity.size, digest: layer.verity.digest },
+    ]),
   ];
   const total = files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;

@@ -5,7 +5,7 @@ import { type Context, inStage } from '../core/event.ts';
 import { takeNameAway, withScratchDirectory } from '../host/anonymous.ts';
 import { exists } from '../host/files.ts';
 import { publicKeysFile } from '../image/keys.ts';
-import { layerFile } from '../image/manifest.ts';
+import { layerFile, verityFile } from '../image/manifest.ts';
 import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { type IsoOptions, isoStage, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
@@ -26,7 +26,7 @@ async function isoOptions(site: ImageSource, image: StoredImage): Promise<IsoOpt
   return {
     store: site.store,
     image,
-    layers: manifest.layers.map(layerFile),
+    layers: manifest.layers.flatMap((layer) => [layerFile(layer), verityFile(layer)]),
     publicKey: signed ? keys : undefined,
     volumeId: volumeIdOf(image.name),
     sourceDateEpoch: manifest.sourceDateEpoch,

@@ -13,7 +13,7 @@ import { readGrubKey } from './grub-key.ts';
 export interface IsoOptions {
   readonly store: string;
   readonly image: StoredImage;
-  /** The names of its SquashFS files in STORE/live, bottom first. */
+  /** The names of its files in STORE/live: SquashFS, and their hash trees. */
   readonly layers: readonly string[];
   /** A file with the OpenPGP keys, binary or armoured, that GRUB is to insist on; undefined: GRUB checks nothing. */
   readonly publicKey: string | undefined;

@@ -4,6 +4,7 @@ import type { WantedPackage } from './resolve.ts';
 
 /** What every live system needs to boot: an init, the means to make an initramfs, and live-boot in it. */
 const live = [
+  'dmsetup',
   'live-boot',
   'live-boot-initramfs-tools',
   'initramfs-tools',
@@ -35,6 +36,7 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
       from: formatPosition(at),
     })),
   ];
+  if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));
   return [...new Map(wanted.map((each) => [each.name, each])).values()].toSorted((a, b) =>

@@ -132,18 +132,29 @@ export async function readTree(
   await visit('');
 }
 
+export interface TreeDigest {
+  readonly digest: string;
+  /** What the content of its files takes, in blocks of a page. */
+  readonly bytes: number;
+}
+
+const page = 4096;
+
 /**
  * The SHA-256 of a whole tree: path, type, mode, owner, content, link target, device number, extended attributes and
  * which names are one file, for every entry in order; not times. Two trees with one digest are the same system.
  */
-export async function digestTree(root: string, context: Context): Promise<string> {
+export async function digestTree(root: string, context: Context): Promise<TreeDigest> {
   const hash = createHash('sha256');
-  const record = ({ path, type, mode, uid, gid, attributes, content }: TreeEntry): void => {
+  let bytes = 0;
+  const record = ({ path, type, mode, uid, gid, attributes, size, content }: TreeEntry): void => {
+    // Of a file with several names the later ones say "same as".
+    if (content.length === 1) bytes += Math.ceil(size / page) * page;
     // Lengths first: no content can be mistaken for a field's end.
     for (const field of [path, type, mode, uid, gid, attributes, ...content])
       hash.update(`${Buffer.byteLength(String(field), 'latin1')}:${field},`, 'latin1');
     hash.update('\n');
   };
   await readTree(root, record, context);
-  return hash.digest('hex');
+  return { digest: hash.digest('hex'), bytes };
 }

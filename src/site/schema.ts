@@ -11,6 +11,7 @@ export const architectures = ['amd64'] as const;
 export const hosts = ['virtual-machine'] as const;
 export const bootstraps = ['mmdebstrap', 'debootstrap'] as const;
 export const verifications = ['signature', 'none'] as const;
+export const ramModes = ['none', 'layers', 'unpacked'] as const;
 
 /** mksquashfs(1): the levels of those compressors that have some. */
 const levels: Readonly<Record<string, readonly [number, number]>> = {
@@ -313,6 +314,10 @@ const keys = {
   parameters: z
     .array(syntax.kernelParameter)
     .meta({ description: "What is added to the kernel's command line." }),
+  ram: z.enum(ramModes).meta({
+    description:
+      'Whether layers are copied to RAM as they are, or unpacked there, or read from the medium. Unless given: none',
+  }),
   verify: z.enum(verifications).meta({
     description: 'What GRUB checks before it starts the kernel. Unless given: signature',
   }),
@@ -370,7 +375,11 @@ export const profileSchema = z
       .optional()
       .meta({ description: 'How the image is made.' }),
     boot: z
-      .strictObject({ parameters: keys.parameters.optional(), verify: keys.verify.optional() })
+      .strictObject({
+        parameters: keys.parameters.optional(),
+        ram: keys.ram.optional(),
+        verify: keys.verify.optional(),
+      })
       .optional()
       .meta({ description: 'How the image boots.' }),
   })
@@ -404,6 +413,7 @@ export const effectiveSchema = z.strictObject({
   boot: z
     .strictObject({
       parameters: keys.parameters.default([]),
+      ram: keys.ram.default('none'),
       verify: keys.verify.default('signature'),
     })
     .prefault({}),

@@ -10,6 +10,9 @@ const runtime = fileURLToPath(new URL('../../../runtime', import.meta.url));
 
 /** Source below runtime/, place in the system, mode. */
 const files = [
+  ['initramfs/hook', 'usr/share/initramfs-tools/hooks/relive', 0o755],
+  // live-boot sources the files there in the order of their names: its own begin with a number, this comes last.
+  ['initramfs/relive', 'usr/lib/live/boot/9999-relive', 0o644],
   ['health/relive-health', 'usr/lib/relive/health', 0o755],
   ['health/relive-health.service', 'usr/lib/systemd/system/relive-health.service', 0o644],
   ['ssh/relive-ssh-host-keys.service', 'usr/lib/systemd/system/relive-ssh-host-keys.service', 0o644],

@@ -22,7 +22,7 @@ const context = recordingContext();
 const isRoot = process.geteuid?.() === 0;
 
 async function digest(root: string): Promise<string> {
-  return await digestTree(root, context);
+  return (await digestTree(root, context)).digest;
 }
 
 function treeWith(make: (root: string) => void): string {
