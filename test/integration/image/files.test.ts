@@ -125,6 +125,15 @@ describe('the layers', () => {
     }
   });
 
+  test('have hash trees that prove them', () => {
+    for (const [index, layer] of layers.entries()) {
+      const { digest, verity } = site.manifest.layers[index] ?? { digest: '', verity: { root: '' } };
+      const tree = layer.replace('.squashfs', '.verity');
+      const words = ['--no-superblock', '--hash=sha256', `--salt=${digest}`, layer, tree, verity.root];
+      expect(output('veritysetup', 'verify', ...words)).toBe('');
+    }
+  });
+
   test('have what the manifest says: packages, kernel, times', () => {
     const [base = '', kernel = ''] = layers;
     const status = output('unsquashfs', '-cat', base, 'var/lib/dpkg/status');
@@ -163,9 +172,13 @@ describe('boot.cfg', () => {
     expect(output('file', '--brief', 'vmlinuz')).toContain(`version ${version}`);
     const names = [...readInitrd(join(site.imageDirectory, 'initrd.img')).keys()];
     const modules = `(usr/)?lib/modules/${version.replaceAll('+', '\\+')}/kernel`;
-    const needed = ['init', 'scripts/live', 'squashfs.ko', 'overlay.ko', 'loop.ko'].map(
+    const needed = ['init', 'scripts/live', 'squashfs.ko', 'overlay.ko', 'loop.ko', 'dm-verity.ko'].map(
       (name) => new RegExp(name.endsWith('.ko') ? `^${modules}/.*/${name}` : `^${name}$`),
     );
     expect(needed.filter((path) => !names.some((name) => path.test(name)))).toEqual([]);
+    // Ours must be the last that live-boot sources: it replaces what fails open.
+    const sourced = names.flatMap((name) => /^usr\/lib\/live\/boot\/([^/]{4}-.*)$/.exec(name)?.[1] ?? []);
+    expect(sourced.toSorted().at(-1)).toBe('9999-relive');
+    expect(names).toContain('usr/sbin/dmsetup');
   });
 });

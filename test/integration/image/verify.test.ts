@@ -123,6 +123,18 @@ describe('names a damaged layer', () => {
   });
 });
 
+describe('names a damaged hash tree', () => {
+  test.each([
+    ['one bit', flip, 'corrupt'],
+    ['cut off', shorten, 'truncated'],
+    ['missing', remove, 'missing'],
+  ] as const)('%s', async (_, how, kind) => {
+    const tree = layer(0).replace('.squashfs', '.verity');
+    damage(tree, how);
+    expect(await verify()).toEqual({ status: 1, found: [`${kind} live/${tree.split('/').at(-1) ?? ''}`] });
+  });
+});
+
 /** What both lists of checksums are found to say of a file that is another one. */
 function contradictions(image: string): string[] {
   return [`inconsistent ${image}/SHA256SUMS`, `inconsistent ${image}/SHA512SUMS`];

@@ -55,12 +55,26 @@ describe('the command line', () => {
 });
 
 describe('boot.cfg', () => {
-  test('is one menu entry', () => {
+  test('is a menu entry for the medium, and one for RAM', () => {
     const lines = configurationOf(exampleManifest).split('\n');
     expect(lines[0]).toBe(
       `menuentry 'demo-20261122.01 (trixie amd64, full)' --unrestricted --id 'demo-20261122.01' "$relive_root" "$relive_dir" {`,
     );
     expect(lines[1]).toMatch(/^ {2}relive_boot "\$2" "\$3" 'boot=live' /);
+    expect(lines[1]).not.toContain('relive.ram');
+    expect(lines[3]).toBe(
+      `menuentry 'demo-20261122.01, copied to RAM' --unrestricted --id 'demo-20261122.01-ram' "$relive_root" "$relive_dir" {`,
+    );
+    expect(lines[4]).toBe(
+      lines[1]?.replace(/( 'relive.manifest=\S+)/, "$1 'relive.ram=layers'") ?? 'no first entry',
+    );
+    expect(lines.slice(5)).toEqual(['}', '']);
+  });
+
+  test('is one entry where the profile has the image run from RAM', () => {
+    const boot = { ...exampleManifest.boot, ram: 'unpacked' } as const;
+    const lines = configurationOf({ ...exampleManifest, boot }).split('\n');
+    expect(lines[1]).toContain(" 'relive.ram=unpacked' ");
     expect(lines.slice(2)).toEqual(['}', '']);
   });
 

@@ -1,0 +1,191 @@
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  copyFileSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Manifest } from '../../src/image/manifest.ts';
+import { layerFile } from '../../src/image/manifest.ts';
+import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
+import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
+import { temporaryDirectory } from '../support.ts';
+
+/** An ISO of an image, and what is on it. */
+interface Medium {
+  readonly iso: string;
+  readonly manifest: Manifest;
+}
+
+let site: TestSite;
+/** Read from the medium; the layers copied to RAM; unpacked there. */
+const media = new Map<Manifest['boot']['ram'], Medium>();
+
+async function makeMedium(ram: Manifest['boot']['ram']): Promise<Medium> {
+  const profile = join(site.directory, 'profiles/demo.yaml');
+  const text = readFileSync(profile, 'utf8');
+  writeFileSync(profile, text.replace(/^boot:\n(?: {2}ram: .*\n)?/m, `boot:\n  ram: ${ram}\n`));
+  await succeed(['build', 'demo', '--offline'], { site: site.directory });
+  const iso = join(site.directory, `${ram}.iso`);
+  await succeed(['image', 'export', 'demo', '--iso', iso], { site: site.directory });
+  const { last } = await succeed(['image', 'show', 'demo'], { site: site.directory });
+  const medium = { iso, manifest: (last as unknown as { manifest: Manifest }).manifest };
+  media.set(ram, medium);
+  return medium;
+}
+
+beforeAll(async () => {
+  site = await freshSite({ cache: true });
+  await makeMedium('none');
+  await makeMedium('layers');
+});
+afterAll(() => removeSite(site));
+
+function mediumOf(ram: Manifest['boot']['ram']): Medium {
+  const medium = media.get(ram);
+  if (medium === undefined) throw new Error(`no medium for ${ram}`);
+  return medium;
+}
+
+/** Where a file's bytes are in an ISO, and how many. */
+function extentOf(iso: string, path: string): { readonly offset: number; readonly size: number } {
+  const report = execFileSync('xorriso', ['-indev', iso, '-find', path, '-exec', 'report_lba', '--'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const [, block, , size] = /File data lba:\s*\d+ ,\s*(\d+) ,\s*(\d+) ,\s*(\d+) ,/.exec(report) ?? [];
+  if (block === undefined) throw new Error(`${path} is not in ${iso}: ${report}`);
+  return { offset: Number(block) * 2048, size: Number(size) };
+}
+
+/** A copy of an ISO in which bytes of one file are others. @param at from the start of the file, or from its end */
+function tampered({ iso }: Medium, path: string, at: readonly number[]): string {
+  const copy = join(temporaryDirectory(), 'tampered.iso');
+  copyFileSync(iso, copy);
+  const { offset, size } = extentOf(iso, path);
+  const descriptor = openSync(copy, 'r+');
+  const byte = Buffer.alloc(1);
+  for (const each of at) {
+    const position = offset + (each < 0 ? size + each : each);
+    readSync(descriptor, byte, 0, 1, position);
+    byte[0] = (byte[0] ?? 0) ^ 1;
+    writeSync(descriptor, byte, 0, 1, position);
+  }
+  closeSync(descriptor);
+  return copy;
+}
+
+/** A copy of an ISO without a file, and bootable as before. */
+function without({ iso }: Medium, path: string): string {
+  const copy = join(temporaryDirectory(), 'without.iso');
+  execFileSync(
+    'xorriso',
+    ['-indev', iso, '-outdev', copy, '-boot_image', 'any', 'replay', '-rm', path, '--'],
+    {
+      stdio: 'ignore',
+    },
+  );
+  return copy;
+}
+
+async function boot(iso: string, log?: string): Promise<CommandEnd> {
+  const words = log === undefined ? [] : ['--log', log];
+  const end = await runCommand(['vm', iso, '--accel', 'tcg', '--timeout', '600', ...words], {
+    site: site.directory,
+  });
+  rmSync(iso, { force: true });
+  return end;
+}
+
+const base = ({ manifest }: Medium): string => {
+  const [layer] = manifest.layers;
+  if (layer === undefined) throw new Error('no layers');
+  return `/live/${layerFile(layer)}`;
+};
+const treeOf = (medium: Medium): string => base(medium).replace('.squashfs', '.verity');
+
+/** What a boot ends with when the initramfs stops with these words. */
+function stopped(words: string): object {
+  const message = expect.stringContaining(`its initramfs stopped: ${words}\n`);
+  return { status: 3, last: { event: 'error', code: 'guest-failed', message } };
+}
+
+describe('read from the medium, through dm-verity', () => {
+  test('a changed byte in a layer, where it is mounted by', async () => {
+    const medium = mediumOf('none');
+    // The superblock.
+    const end = await boot(tampered(medium, base(medium), [0]));
+    expect(end).toMatchObject(stopped(`${base(medium).slice(1)} or its hash tree is damaged`));
+  });
+
+  test('a changed byte in a hash tree', async () => {
+    const medium = mediumOf('none');
+    // Its first block is the one that the root hash is of.
+    const end = await boot(tampered(medium, treeOf(medium), [100]));
+    expect(end).toMatchObject(stopped(`${base(medium).slice(1)} or its hash tree is damaged`));
+  });
+
+  test('no layer', async () => {
+    const medium = mediumOf('none');
+    expect(await boot(without(medium, base(medium)))).toMatchObject(
+      stopped(`${base(medium).slice(1)} is missing from the medium`),
+    );
+  });
+
+  test('no hash tree', async () => {
+    const medium = mediumOf('none');
+    expect(await boot(without(medium, treeOf(medium)))).toMatchObject(
+      stopped(`${treeOf(medium).slice(1)} is missing from the medium`),
+    );
+  });
+
+  test('a changed byte in the manifest', async () => {
+    const medium = mediumOf('none');
+    const { profile, version } = medium.manifest;
+    const path = `images/${profile.name}/${version}/manifest.json`;
+    const end = await boot(tampered(medium, `/${path}`, [-2]));
+    expect(end).toMatchObject(stopped(`${path} is not the one that was signed with the kernel command line`));
+  });
+
+  test('bytes all over a layer: whatever was changed is not run', async () => {
+    const medium = mediumOf('none');
+    const { size } = extentOf(medium.iso, base(medium));
+    // One in each block of the middle half, which holds content of files; the tables are at the end.
+    const blocks = Array.from(
+      { length: Math.floor(size / 4096 / 2) },
+      (_, index) => Math.floor(size / 4) + index * 4096,
+    );
+    const log = join(temporaryDirectory(), 'console.log');
+    const end = await boot(tampered(medium, base(medium), blocks), log);
+    expect(end.status).toBe(3);
+    expect(end.last).toMatchObject({ event: 'error', code: 'guest-failed' });
+    expect(readFileSync(log, 'utf8')).toMatch(/device-mapper: verity: .* data block \d+ is corrupted/);
+  });
+});
+
+describe('copied to RAM', () => {
+  test('boots, and says that the medium is no longer needed', async () => {
+    const medium = mediumOf('layers');
+    const copy = join(temporaryDirectory(), 'copy.iso');
+    copyFileSync(medium.iso, copy);
+    const log = join(temporaryDirectory(), 'console.log');
+    const end = await boot(copy, log);
+    expect(end.last).toMatchObject({ event: 'result', ok: true, image: medium.manifest.image });
+    expect(readFileSync(log, 'utf8')).toMatch(/relive: demo-\S+ is in RAM: the medium can be taken out\./);
+  });
+
+  test('a changed byte in the middle of a layer', async () => {
+    const medium = mediumOf('layers');
+    const { size } = extentOf(medium.iso, base(medium));
+    const end = await boot(tampered(medium, base(medium), [Math.floor(size / 2)]));
+    expect(end).toMatchObject(
+      stopped(`${base(medium).slice(1)} is damaged: it has another SHA-256 than its manifest says`),
+    );
+  });
+});
