@@ -56,7 +56,7 @@ export async function run(call: Call): Promise<CommandResult> {
       const locked = await lockedFiles(site.directory, repository.name);
       const synced = await syncWithEngine(site.mirror, repository, {}, context);
       const fetched = await fetchLocked(site, repository, locked, context);
-      const removed = synced.reports.some(({ changed }) => changed)
+      const removed = synced.reports.some(({ replaced }) => replaced)
         ? await pruneAfterSync(
             site.mirror,
             repository,

@@ -1,21 +1,15 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { dearmour, isArmoured } from '../host/gpgv.ts';
-import { takeLock } from '../host/lock.ts';
-import { lockedFiles } from '../mirror/closure.ts';
-import { writeVerification } from '../mirror/list.ts';
-import { verifiedPath } from '../mirror/pool.ts';
-import { layoutOf } from '../mirror/repository.ts';
-import { findTrees, repositoryTree } from '../mirror/tree.ts';
+import { findTrees } from '../mirror/tree.ts';
 import { readVerified } from '../mirror/verified.ts';
 import { type VerifyOptions, type VerifySummary, verifyTree } from '../mirror/verify.ts';
 import { formatBytes, formatSeconds } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
-import { loadSite, type Repository, type Site } from '../site/site.ts';
 import { type Call, optionValue } from './command.ts';
 import { counted, manyArguments, repositoriesOf } from './mirror.ts';
 
@@ -79,44 +73,6 @@ function isPath(argument: string): boolean {
   return argument.includes('/') || argument === '.' || argument === '..';
 }
 
-/** A repository of relive.yaml goes before a directory of the same name. */
-function isTree(argument: string, site: Site | undefined): boolean {
-  if (isPath(argument)) return true;
-  if (site !== undefined && Object.hasOwn(site.repositories, argument)) return false;
-  return statSync(argument, { throwIfNoEntry: false })?.isDirectory() === true;
-}
-
-async function verifyRepository(call: Call, site: Site, repository: Repository): Promise<VerifySummary> {
-  const { context } = call;
-  const options = verifyOptions(call);
-  const layout = layoutOf(site.mirror, repository);
-  // A sync that switches generations while they are read would look like damage.
-  const lock = await takeLock(layout.lock, `the mirror ${site.mirror}`, context);
-  try {
-    const tree = await repositoryTree(layout, repository, await lockedFiles(site.directory, repository.name));
-    const record = await readVerified(verifiedPath(layout));
-    const { signedBy, fingerprints } = repository;
-    const summary = await verifyTree(
-      tree,
-      { ...options, keyring: signedBy, fingerprints },
-      record,
-      () => undefined,
-      context,
-    );
-    if (options.sample === undefined) {
-      await writeVerification(layout, {
-        when: options.now.toISOString(),
-        files: summary.ok + summary.skipped,
-        bytes: summary.bytes,
-        findings: summary.wrong,
-      });
-    }
-    return summary;
-  } finally {
-    await lock.release();
-  }
-}
-
 async function verifyPath(call: Call, path: string): Promise<{ name: string; summary: VerifySummary }[]> {
   const options = verifyOptions(call);
   const partial = call.options['partial'] === true;
@@ -157,21 +113,18 @@ export async function run(call: Call): Promise<CommandResult> {
   const started = performance.now();
   const names = manyArguments(call, 0);
   const paths = names.filter((name) => isPath(name));
-  const needsSite = paths.length < names.length || names.length === 0;
-  const onlyDirectories = names.length > 0 && names.every((name) => isTree(name, undefined));
-  const site = needsSite
-    ? await loadSite(call.siteDirectory).catch((error: unknown) => {
-        if (onlyDirectories) return undefined;
-        throw error;
-      })
-    : undefined;
   const done: { name: string; summary: VerifySummary }[] = [];
-  for (const name of names.filter((one) => isTree(one, site))) done.push(...(await verifyPath(call, name)));
-  if (site !== undefined) {
-    const chosen = names.filter((one) => !isTree(one, site));
-    const repositories = names.length > 0 && chosen.length === 0 ? [] : repositoriesOf(site, chosen);
-    for (const repository of repositories) {
-      done.push({ name: repository.name, summary: await verifyRepository(call, site, repository) });
+  for (const path of paths) done.push(...(await verifyPath(call, path)));
+  // A directory is verified without a site, and without loading what reads one.
+  if (paths.length < names.length || names.length === 0) {
+    const { loadSite } = await import('../site/site.ts');
+    const { verifyRepository } = await import('../mirror/verify-repository.ts');
+    const site = await loadSite(call.siteDirectory);
+    const options = verifyOptions(call);
+    const chosen = names.filter((name) => !isPath(name));
+    for (const repository of repositoriesOf(site, chosen)) {
+      const summary = await verifyRepository(site, repository, options, call.context);
+      done.push({ name: repository.name, summary });
     }
   }
   const wrong = done.reduce((sum, { summary }) => sum + summary.wrong, 0);

@@ -66,7 +66,7 @@ export const commands: readonly CommandSpec[] = [
       {
         name: '[what...]',
         description:
-          'repositories of relive.yaml, or directories with a mirror in them (default: all repositories)',
+          'repositories of relive.yaml, or directories (with a slash in the name) that hold a mirror (default: all repositories)',
       },
     ],
     options: [

@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { type Credential, hostCredentials } from './credentials.ts';
 import { Exchange, type ExchangeOptions, type Validators } from './exchange.ts';
@@ -623,10 +623,4 @@ function explain(what: string, failures: readonly SourceFailure[]): ReliveError 
       : 'upstream does not have what its index promises: it may be in the middle of an update; try again later',
     cause: failures[0],
   });
-}
-
-/** Whether an error of the file system says that there is no such entry. */
-export function isAbsent(error: unknown): boolean {
-  const code = systemCode(error);
-  return code === 'ENOENT' || code === 'ENOTDIR';
 }

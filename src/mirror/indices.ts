@@ -5,13 +5,12 @@ import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { parsePdiffIndex, parseSha256Sums } from '../debian/listing.ts';
 import { type ReleaseFile, strongestDigest } from '../debian/release.ts';
-import { addressOf, type DownloadRequest, isAbsent, type Transport } from '../host/download.ts';
-import { digestFile, sha256 } from '../host/files.ts';
+import { addressOf, type DownloadRequest, type Transport } from '../host/download.ts';
+import { digestFile, isAbsent, sha256 } from '../host/files.ts';
 import { takeLock } from '../host/lock.ts';
 import { keyringOf } from './keyring.ts';
 import { bringFiles } from './pool.ts';
 import {
-  byHashPaths,
   type FetchedIndex,
   graceDays,
   isWhole,
@@ -28,7 +27,7 @@ import {
   type Repository,
   suiteDirectory,
 } from './repository.ts';
-import { kindOf, type SelectedIndex, selectIndices, splitCompression } from './select.ts';
+import { byHashPaths, kindOf, type SelectedIndex, selectIndices, splitCompression } from './select.ts';
 import { readSuiteState, type SuiteState, writeSuiteState } from './state.ts';
 import { acceptRelease, type SignedRelease, suiteAddresses, transportFor } from './upstream.ts';
 import {
@@ -58,6 +57,8 @@ export interface SyncOptions {
 export interface SuiteReport {
   readonly suite: string;
   readonly changed: boolean;
+  /** Whether another generation was there before. */
+  readonly replaced: boolean;
   readonly downloaded: number;
   readonly bytes: number;
   /** Pool files that upstream lacks, and that are tolerated. */
@@ -381,7 +382,10 @@ async function makeGeneration(
   });
   await publishSuite(layout, prepared, context);
   const { downloaded, bytes, tolerated } = brought;
-  return { state: prepared.state, report: { suite, changed: true, downloaded, bytes, missing: tolerated } };
+  return {
+    state: prepared.state,
+    report: { suite, changed: true, replaced: state !== undefined, downloaded, bytes, missing: tolerated },
+  };
 }
 
 function tellMissing(
@@ -408,7 +412,10 @@ async function mendPool(work: Work, state: SuiteState): Promise<{ state: SuiteSt
   });
   const { suite } = state;
   if (lacking.size === 0)
-    return { state, report: { suite, changed: false, downloaded: 0, bytes: 0, missing: [] } };
+    return {
+      state,
+      report: { suite, changed: false, replaced: false, downloaded: 0, bytes: 0, missing: [] },
+    };
   const { downloaded, bytes, tolerated } = await bringFiles(
     layout,
     repository,
@@ -419,7 +426,10 @@ async function mendPool(work: Work, state: SuiteState): Promise<{ state: SuiteSt
   tellMissing(repository, suite, tolerated, context);
   const mended = { ...state, missing: [...tolerated] };
   if (JSON.stringify(mended.missing) !== JSON.stringify(state.missing)) await writeSuiteState(layout, mended);
-  return { state: mended, report: { suite, changed: false, downloaded, bytes, missing: tolerated } };
+  return {
+    state: mended,
+    report: { suite, changed: false, replaced: false, downloaded, bytes, missing: tolerated },
+  };
 }
 
 /** What is published of a suite, for work without a network. */

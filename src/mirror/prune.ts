@@ -7,9 +7,9 @@ import { visibleNames } from './list.ts';
 import { listedFiles } from './listed.ts';
 import { PathTable } from './path-table.ts';
 import { type Layout, layoutOf, type Repository } from './repository.ts';
+import { poolDirectories } from './repository-tree.ts';
 import { readSnapshot } from './snapshot-state.ts';
 import { readSuiteState } from './state.ts';
-import { poolDirectories } from './tree.ts';
 import { readUnneeded, type Unneeded, writeUnneeded } from './unneeded.ts';
 import { entriesOf, walk } from './walk.ts';
 

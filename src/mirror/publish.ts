@@ -7,6 +7,7 @@ import type { ReleaseFile } from '../debian/release.ts';
 import { exists, syncDirectory, temporaryBeside, writeFileAtomic } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { flatDirectory, isFlat, type Layout, suiteFileName, suiteLink } from './repository.ts';
+import { byHashPaths } from './select.ts';
 import { type SuiteState, suiteStatePath, writeSuiteState } from './state.ts';
 import type { SignedRelease } from './upstream.ts';
 import { type PoolFile, poolListPath, poolPlace, writePoolList } from './wanted.ts';
@@ -58,19 +59,6 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
     if (code !== 'EXDEV' && code !== 'EPERM' && code !== 'EMLINK' && code !== 'EOPNOTSUPP') throw error;
     await copyFile(from, to);
   }
-}
-
-/** The by-hash names of an index, relative to the suite. */
-export function byHashPaths(file: {
-  readonly path: string;
-  readonly sha256?: string | undefined;
-  readonly sha512?: string | undefined;
-}): string[] {
-  const directory = dirname(file.path);
-  return [
-    ...(file.sha256 === undefined ? [] : [join(directory, 'by-hash/SHA256', file.sha256)]),
-    ...(file.sha512 === undefined ? [] : [join(directory, 'by-hash/SHA512', file.sha512)]),
-  ];
 }
 
 function entryOf({ path, size, sha256, sha512 }: ReleaseFile): ReleaseFile {

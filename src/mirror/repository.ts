@@ -62,7 +62,7 @@ export interface Repository {
   readonly engine?: Engine | undefined;
   readonly transport?:
     | {
-        /** Files at a time. */
+        /** Connections at a time. */
         readonly parallel?: number | undefined;
         /** Bytes a second. */
         readonly bandwidth?: number | undefined;
@@ -205,8 +205,16 @@ export function checkSuites({ name, suites }: Pick<Repository, 'name' | 'suites'
   }
 }
 
-/** Whether a path matches a pattern in which `*` stands for any characters. */
+const patterns = new Map<string, RegExp>();
+
+/** Whether a text matches a pattern in which `*` stands for any characters. */
 export function matchesPattern(text: string, pattern: string): boolean {
-  const expression = pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`));
-  return new RegExp(`^${expression.join('.*')}$`, 's').test(text);
+  if (!pattern.includes('*')) return text === pattern;
+  let expression = patterns.get(pattern);
+  if (expression === undefined) {
+    const parts = pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`));
+    expression = new RegExp(`^${parts.join('.*')}$`, 's');
+    patterns.set(pattern, expression);
+  }
+  return expression.test(text);
 }

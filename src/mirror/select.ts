@@ -1,3 +1,4 @@
+import { dirname, join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Release, ReleaseFile } from '../debian/release.ts';
 import { isFlat, type Kind, matchesPattern, type Repository } from './repository.ts';
@@ -160,4 +161,17 @@ function checkComplete(
       throw refuse(`sources in the component ${component}`);
     }
   }
+}
+
+/** The by-hash names of an index, relative to the suite. */
+export function byHashPaths(file: {
+  readonly path: string;
+  readonly sha256?: string | undefined;
+  readonly sha512?: string | undefined;
+}): string[] {
+  const directory = dirname(file.path);
+  return [
+    ...(file.sha256 === undefined ? [] : [join(directory, 'by-hash/SHA256', file.sha256)]),
+    ...(file.sha512 === undefined ? [] : [join(directory, 'by-hash/SHA512', file.sha512)]),
+  ];
 }

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { isAbsent } from '../host/download.ts';
+import { isAbsent } from '../host/files.ts';
 
 export interface ServeOptions {
   readonly host: string;

@@ -8,9 +8,10 @@ import { exists, syncDirectory, temporaryBeside } from '../host/files.ts';
 import { takeLock } from '../host/lock.ts';
 import { visibleNames } from './list.ts';
 import { type ListedSuite, listedFiles, listingsOf } from './listed.ts';
-import { byHashPaths, linkOrCopy } from './publish.ts';
+import { linkOrCopy } from './publish.ts';
 import { readIndexFile } from './read-index.ts';
 import { isFlat, type Layout, layoutOf, type Repository, suiteDirectory } from './repository.ts';
+import { byHashPaths } from './select.ts';
 import {
   readSnapshot,
   type Snapshot,

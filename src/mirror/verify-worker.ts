@@ -33,7 +33,8 @@ export interface Answer {
   readonly appearance?: readonly [bigint, bigint, bigint, bigint];
 }
 
-const buffer = Buffer.allocUnsafe(1024 * 1024);
+/** Small enough to stay in the cache of a core between reading and hashing. */
+const buffer = Buffer.allocUnsafe(256 * 1024);
 /** The directory that was looked at last, and the root that it is in: files come directory by directory. */
 let checked = { directory: '', root: '', inside: false };
 

@@ -1,6 +1,6 @@
 import { type Dirent, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { isAbsent } from '../host/download.ts';
+import { isAbsent } from '../host/files.ts';
 
 /** The entries of a directory, sorted; none where there is no directory. */
 export function entriesOf(directory: string): Dirent[] {

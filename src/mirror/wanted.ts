@@ -99,22 +99,22 @@ function some(patterns: readonly string[] | undefined, text: string): boolean {
   return (patterns ?? []).some((pattern) => matchesPattern(text, pattern));
 }
 
+/** Whether a candidate itself is chosen, whatever depends on it. */
+function isChosen({ name, source, section, priority }: Candidate, filters: Filters): boolean {
+  // "non-free/libs" is the section libs.
+  const plain = section.slice(section.lastIndexOf('/') + 1);
+  return (
+    some(filters.names, name) ||
+    some(filters.sources, source) ||
+    some(filters.sections, plain) ||
+    some(filters.sections, section) ||
+    some(filters.priorities, priority)
+  );
+}
+
 /** The candidates that filters choose. */
 function chosen(candidates: readonly Candidate[], filters: Filters): Candidate[] {
-  const taken = new Set<Candidate>();
-  for (const candidate of candidates) {
-    // "non-free/libs" is the section libs.
-    const section = candidate.section.slice(candidate.section.lastIndexOf('/') + 1);
-    if (
-      some(filters.names, candidate.name) ||
-      some(filters.sources, candidate.source) ||
-      some(filters.sections, section) ||
-      some(filters.sections, candidate.section) ||
-      some(filters.priorities, candidate.priority)
-    ) {
-      taken.add(candidate);
-    }
-  }
+  const taken = new Set(candidates.filter((candidate) => isChosen(candidate, filters)));
   const byName = new Map<string, Candidate[]>();
   const file = (name: string, candidate: Candidate): void => {
     const list = byName.get(name);
@@ -175,12 +175,16 @@ export async function wantedFiles(
     }
   };
   const filters = repository.select === 'filters' ? (repository.filters ?? {}) : undefined;
+  const closure = filters?.closureOf !== undefined;
   const candidates: { readonly candidate: Candidate; readonly where: string }[] = [];
   for (const { kind, path, name, uncompressed } of indices) {
     const { ending } = splitCompression(name);
     const take = (candidate: Candidate): void => {
-      if (filters === undefined) for (const file of candidate.files) add(file, name);
-      else candidates.push({ candidate, where: name });
+      // Only what packages depend on needs all of them at hand.
+      if (filters?.closureOf !== undefined) candidates.push({ candidate, where: name });
+      else if (filters === undefined || isChosen(candidate, filters)) {
+        for (const file of candidate.files) add(file, name);
+      }
     };
     const more = filters === undefined ? [] : filterFields;
     const reader =
@@ -208,8 +212,8 @@ export async function wantedFiles(
                 source: source?.split(' ')[0] ?? entry.package,
                 section,
                 priority,
-                needs: [...relations(preDepends), ...relations(depends)],
-                provides: relations(provides).flat(),
+                needs: closure ? [...relations(preDepends), ...relations(depends)] : [],
+                provides: closure ? relations(provides).flat() : [],
                 files: [{ path: filename, size, sha256, sha512 }],
               });
             },
@@ -218,7 +222,7 @@ export async function wantedFiles(
     const expected = ending === '' ? undefined : uncompressed;
     await readIndexFile({ path, ending, expected }, reader, context);
   }
-  if (filters !== undefined) {
+  if (filters?.closureOf !== undefined) {
     const where = new Map(candidates.map(({ candidate, where: name }) => [candidate, name]));
     for (const candidate of chosen([...where.keys()], filters)) {
       for (const file of candidate.files) add(file, where.get(candidate) ?? '');

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { PackageEntry } from '../../../src/debian/packages.ts';
 import { syncIndices } from '../../../src/mirror/indices.ts';
 import { fetchPool, type PoolFile } from '../../../src/mirror/pool.ts';
-import { readPackages } from '../../../src/mirror/read-index.ts';
+import { readPackages } from '../../../src/mirror/read-packages.ts';
 import type { MirroredRepository, Repository } from '../../../src/mirror/repository.ts';
 import { cacheDirectory } from '../../fixtures/cache.ts';
 import { recordingContext } from '../../fixtures/context.ts';

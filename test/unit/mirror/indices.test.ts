@@ -14,7 +14,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { PackageEntry } from '../../../src/debian/packages.ts';
 import { Transport } from '../../../src/host/download.ts';
 import { type SyncOptions, syncIndices } from '../../../src/mirror/indices.ts';
-import { readPackages } from '../../../src/mirror/read-index.ts';
+import { readPackages } from '../../../src/mirror/read-packages.ts';
 import type { MirroredRepository, Repository } from '../../../src/mirror/repository.ts';
 import { type RecordingContext, recordingContext } from '../../fixtures/context.ts';
 import { containing, errorLike } from '../../fixtures/expecting.ts';
