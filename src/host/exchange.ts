@@ -1,10 +1,11 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import type { Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { messageOf, systemCode } from '../core/error.ts';
 import { version } from '../core/version.ts';
 import { authorizationFor, type Credential } from './credentials.ts';
+import { PlainHttp, Unfit } from './plain-http.ts';
 import { failureOf, SourceFailure } from './source-failure.ts';
 
 const readBuffer = 1024 * 1024;
@@ -27,6 +28,7 @@ export interface Sink {
     readonly length: number | undefined;
     readonly validators: Validators;
   }) => void;
+  /** The bytes are valid during the call only. */
   readonly data: (chunk: Buffer) => void;
 }
 
@@ -52,6 +54,9 @@ interface Question {
   readonly noCache: boolean;
 }
 
+/** True: the answer went to the sink; false: "unchanged". */
+type Outcome = boolean | { readonly redirect: string };
+
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
 function headerOf(headers: Headers, name: string): string | undefined {
@@ -72,7 +77,11 @@ function retryAfterOf(headers: Headers): number | undefined {
  * and hands the answer to a sink as it comes.
  */
 export class Exchange {
-  readonly #agent: EnvHttpProxyAgent;
+  /** The general client: made when the plain one does not serve. */
+  #agent: Promise<EnvHttpProxyAgent> | undefined;
+  readonly #plain: PlainHttp;
+  /** Servers which the plain client does not serve. */
+  readonly #unfit = new Set<string>();
   readonly #options: ExchangeOptions;
   /** The time at which the bytes that came would have come at the allowed rate. */
   #paidUntil = 0;
@@ -81,28 +90,37 @@ export class Exchange {
 
   constructor(options: ExchangeOptions) {
     this.#options = options;
-    const { ca, certificate, key } = options.tls;
-    const tls = {
-      ...(ca === undefined ? {} : { ca }),
-      ...(certificate === undefined ? {} : { cert: certificate }),
-      ...(key === undefined ? {} : { key }),
-    };
-    const proxy = environmentProxies();
-    this.#agent = new EnvHttpProxyAgent({
-      ...proxy,
-      connections: options.connections,
-      connect: { timeout: options.connectSeconds * 1000, ...tls },
-      requestTls: tls,
-      headersTimeout: options.idleSeconds * 1000,
-      bodyTimeout: options.idleSeconds * 1000,
-      keepAliveTimeout: 10_000,
-      // Proxies refuse tunnels to anything but port 443.
-      proxyTunnel: false,
+    this.#plain = new PlainHttp(options);
+  }
+
+  /** undici takes long to load, and many runs ask for one small file only. */
+  async #general(): Promise<EnvHttpProxyAgent> {
+    this.#agent ??= import('undici').then(({ EnvHttpProxyAgent: Agent }) => {
+      const { tls: files, connections, connectSeconds, idleSeconds } = this.#options;
+      const { ca, certificate, key } = files;
+      const tls = {
+        ...(ca === undefined ? {} : { ca }),
+        ...(certificate === undefined ? {} : { cert: certificate }),
+        ...(key === undefined ? {} : { key }),
+      };
+      return new Agent({
+        ...environmentProxies(),
+        connections,
+        connect: { timeout: connectSeconds * 1000, ...tls },
+        requestTls: tls,
+        headersTimeout: idleSeconds * 1000,
+        bodyTimeout: idleSeconds * 1000,
+        keepAliveTimeout: 10_000,
+        // Proxies refuse tunnels to anything but port 443.
+        proxyTunnel: false,
+      });
     });
+    return await this.#agent;
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    this.#plain.close();
+    await (await this.#agent)?.destroy();
   }
 
   /**
@@ -138,12 +156,103 @@ export class Exchange {
     at: URL,
     headers: Record<string, string>,
     url: string,
-    { offset, signal, validators }: Question,
+    question: Question,
     sink: Sink,
-  ): Promise<boolean | { readonly redirect: string }> {
+  ): Promise<Outcome> {
+    question.signal.throwIfAborted();
+    const plain =
+      at.protocol === 'http:' &&
+      this.#options.bandwidth === undefined &&
+      environmentProxy('http_proxy') === undefined &&
+      !this.#unfit.has(at.origin);
+    if (plain) {
+      try {
+        return await this.#requestPlain(at, headers, url, question, sink);
+      } catch (error) {
+        if (!(error instanceof Unfit)) throw error;
+        this.#unfit.add(at.origin);
+      }
+    }
+    return await this.#requestGeneral(at, headers, url, question, sink);
+  }
+
+  /** What an answer's head comes to: an outcome where its body is of no use, else undefined: the body goes to the sink. */
+  #judge(
+    status: number,
+    headers: Headers,
+    url: string,
+    { offset, validators }: Question,
+    sink: Sink,
+  ): Outcome | SourceFailure | undefined {
+    this.answered = true;
+    const location = headerOf(headers, 'location');
+    if ([301, 302, 303, 307, 308].includes(status) && location !== undefined) return { redirect: location };
+    if (status === 304 && validators !== undefined) return false;
+    try {
+      accept(status, headers, url, offset, sink);
+      return undefined;
+    } catch (error) {
+      if (error instanceof SourceFailure && status !== 206 && status !== 200) return error;
+      throw error;
+    }
+  }
+
+  async #requestPlain(
+    at: URL,
+    headers: Record<string, string>,
+    url: string,
+    question: Question,
+    sink: Sink,
+  ): Promise<Outcome> {
+    const { signal } = question;
+    return await new Promise((resolve, reject) => {
+      let outcome = undefined as Outcome | SourceFailure | undefined;
+      // What goes wrong in the sink is no fault of the network.
+      let sinkError = undefined as Error | undefined;
+      const inSink = <T>(act: () => T): T => {
+        try {
+          return act();
+        } catch (error) {
+          sinkError = error instanceof Error ? error : new Error(messageOf(error));
+          throw sinkError;
+        }
+      };
+      const settle = (act: () => void): void => {
+        signal.removeEventListener('abort', abort);
+        act();
+      };
+      const stop = this.#plain.ask(at, headers, {
+        head: (status, received) => {
+          outcome = inSink(() => this.#judge(status, received, url, question, sink));
+          return outcome === undefined;
+        },
+        data: (chunk) => inSink(() => sink.data(chunk)),
+        end: () =>
+          settle(() => (outcome instanceof SourceFailure ? reject(outcome) : resolve(outcome ?? true))),
+        fail: (error) =>
+          settle(() => reject(sinkError ?? (error instanceof Unfit ? error : failureOf(error, url)))),
+      });
+      const abort = (): void =>
+        settle(() => {
+          stop();
+          reject(reasonOf(signal));
+        });
+      signal.addEventListener('abort', abort, { once: true });
+    });
+  }
+
+  async #requestGeneral(
+    at: URL,
+    headers: Record<string, string>,
+    url: string,
+    question: Question,
+    sink: Sink,
+  ): Promise<Outcome> {
+    const { signal } = question;
+    const agent = await this.#general();
     signal.throwIfAborted();
     return await new Promise((resolve, reject) => {
-      let outcome = true as boolean | { readonly redirect: string } | SourceFailure;
+      let outcome = undefined as Outcome | SourceFailure | undefined;
       let ignored = 0;
       let control: Dispatcher.DispatchController | undefined;
       const abort = (): void => control?.abort(new Error('aborted'));
@@ -152,7 +261,12 @@ export class Exchange {
         signal.removeEventListener('abort', abort);
         act();
       };
-      this.#agent.dispatch(
+      const end = (controller: Dispatcher.DispatchController, error: unknown): void => {
+        const reason = error instanceof Error ? error : new Error(messageOf(error));
+        controller.abort(reason);
+        settle(() => reject(reason));
+      };
+      agent.dispatch(
         { origin: at.origin, path: `${at.pathname}${at.search}`, method: 'GET', headers },
         {
           onRequestStart: (controller) => {
@@ -160,26 +274,14 @@ export class Exchange {
             if (signal.aborted) abort();
           },
           onResponseStart: (controller, status, received) => {
-            this.answered = true;
-            const location = headerOf(received, 'location');
-            if ([301, 302, 303, 307, 308].includes(status) && location !== undefined) {
-              outcome = { redirect: location };
-            } else if (status === 304 && validators !== undefined) outcome = false;
-            else {
-              try {
-                accept(status, received, url, offset, sink);
-              } catch (error) {
-                if (!(error instanceof SourceFailure)) {
-                  controller.abort(error instanceof Error ? error : new Error(messageOf(error)));
-                  settle(() => reject(error instanceof Error ? error : new Error(messageOf(error))));
-                  return;
-                }
-                outcome = error;
-              }
+            try {
+              outcome = this.#judge(status, received, url, question, sink);
+            } catch (error) {
+              end(controller, error);
             }
           },
           onResponseData: (controller, chunk) => {
-            if (outcome !== true) {
+            if (outcome !== undefined) {
               ignored += chunk.length;
               if (ignored > drained) controller.abort(new Error('of no use'));
               return;
@@ -188,17 +290,15 @@ export class Exchange {
               sink.data(chunk);
               this.#pace(chunk.length, controller);
             } catch (error) {
-              const reason = error instanceof Error ? error : new Error(messageOf(error));
-              controller.abort(reason);
-              settle(() => reject(reason));
+              end(controller, error);
             }
           },
           onResponseEnd: () =>
-            settle(() => (outcome instanceof SourceFailure ? reject(outcome) : resolve(outcome))),
+            settle(() => (outcome instanceof SourceFailure ? reject(outcome) : resolve(outcome ?? true))),
           onResponseError: (_controller, error) =>
             settle(() => {
               if (signal.aborted) reject(reasonOf(signal));
-              else if (outcome === true) reject(failureOf(error, url));
+              else if (outcome === undefined) reject(failureOf(error, url));
               else if (outcome instanceof SourceFailure) reject(outcome);
               else resolve(outcome);
             }),
@@ -245,7 +345,6 @@ export class Exchange {
       });
       for (let at = offset; ; ) {
         signal.throwIfAborted();
-        // A new buffer each time: the sink may keep what it gets.
         const buffer = Buffer.allocUnsafe(Math.max(1, Math.min(readBuffer, info.size - at)));
         const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
         if (bytesRead === 0) return true;

@@ -128,7 +128,7 @@ const repository = z
           .min(1, 'a number from 1 to 64')
           .max(64, 'a number from 1 to 64')
           .optional()
-          .meta({ description: 'Files at a time. Unless given: 8' }),
+          .meta({ description: 'Connections at a time. Unless given: 4' }),
         bandwidth: syntax.byteRate.optional().meta({ description: 'The highest rate: 10 MB/s.' }),
         ca: syntax.hostPath.optional().meta({ description: 'A PEM file of certificate authorities.' }),
         certificate: syntax.hostPath.optional().meta({ description: 'A PEM file: our certificate.' }),
