@@ -1,88 +1,18 @@
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { safePath } from '../debian/path.ts';
+import type { Repository as SiteRepository } from '../site/site.ts';
 
+/** A repository as relive.yaml describes it (src/site/schema.ts tells what the keys mean, and what holds unless they are given). */
+export type Repository = Omit<SiteRepository, 'signedByAt'>;
 /** A rule of apt that a repository may be let off, by name; each use is warned about. */
-export type Override = 'expired' | 'future' | 'older' | 'renamed';
-
+export type Override = NonNullable<Repository['override']>[number];
 /** What a repository holds, by kind; each can be mirrored or left out. */
-export type Kind =
-  | 'packages'
-  | 'sources'
-  | 'udebs'
-  | 'installer'
-  | 'translations'
-  | 'contents'
-  | 'dep11'
-  | 'cnf'
-  | 'pdiff';
-
+export type Kind = NonNullable<Repository['kinds']>[number];
 /** Which packages a mirror holds: those that match one of the lists; an empty filter matches nothing. */
-export interface Filters {
-  /** Names; `*` stands for any characters. */
-  readonly names?: readonly string[] | undefined;
-  readonly sections?: readonly string[] | undefined;
-  readonly priorities?: readonly string[] | undefined;
-  /** Source packages: all that is built from them. */
-  readonly sources?: readonly string[] | undefined;
-  /** Packages with all they depend on. */
-  readonly closureOf?: readonly string[] | undefined;
-}
-
+export type Filters = NonNullable<Repository['filters']>;
 /** The programs that can fetch in our place; what they bring is verified before it is published. */
-export type Engine = 'native' | 'debmirror' | 'apt-mirror' | 'ftpsync';
-
-/** A repository as relive.yaml describes it. */
-export interface Repository {
-  readonly name: string;
-  /** Base addresses (http, https, file, rsync): the first, then the fallbacks in order. */
-  readonly url: readonly string[];
-  /** Directories below `dists`; with a slash at the end: the directory of a flat repository. */
-  readonly suites: readonly string[];
-  readonly components: readonly string[];
-  readonly architectures: readonly string[];
-  /** The path of a keyring (binary or armoured), or armoured keys themselves. */
-  readonly signedBy: string;
-  /** Only these keys of the keyring count. */
-  readonly fingerprints?: readonly string[] | undefined;
-  readonly override?: readonly Override[] | undefined;
-  /** `closure`: indices, and of the pool what builds fetch. Unless given: closure */
-  readonly select?: 'closure' | 'all' | 'filters' | undefined;
-  readonly filters?: Filters | undefined;
-  /** Unless given: packages */
-  readonly kinds?: readonly Kind[] | undefined;
-  /** Kinds that upstream may fail to deliver. Unless given: all but packages, sources, udebs and installer */
-  readonly optional?: readonly Kind[] | undefined;
-  /** Languages of translations; `*` is all of them. Unless given: en */
-  readonly languages?: readonly string[] | undefined;
-  /** Which forms of an index are fetched: the first that upstream has, or all. Unless given: best */
-  readonly compressions?: 'best' | 'all' | undefined;
-  /** Pool files (with `*`) that may be missing upstream. */
-  readonly missing?: { readonly tolerate: readonly string[] } | undefined;
-  readonly engine?: Engine | undefined;
-  readonly transport?:
-    | {
-        /** Connections at a time. */
-        readonly parallel?: number | undefined;
-        /** Bytes a second. */
-        readonly bandwidth?: number | undefined;
-        /** Paths of PEM files. */
-        readonly ca?: string | undefined;
-        readonly certificate?: string | undefined;
-        readonly key?: string | undefined;
-      }
-    | undefined;
-  readonly keep?:
-    | {
-        /** Days that replaced indices stay for clients with an older Release, by hash. Unless given: 14 */
-        readonly indices?: number | undefined;
-        /** Days that pool files stay which nothing needs any more. Unless given: 7 */
-        readonly pool?: number | undefined;
-        /** The share of the pool, in percent, that may go in one run. Unless given: 40 */
-        readonly limit?: number | undefined;
-      }
-    | undefined;
-}
+export type Engine = NonNullable<Repository['engine']>;
 
 /** One published suite of a mirror. */
 export interface MirroredSuite {
