@@ -145,21 +145,26 @@ async function usableKeyring(keyring: string, directory: string): Promise<string
   }
 }
 
-/** The keys of the signatures that count. @throws ReliveError `not-authentic` */
+/** Whether a signature is by a key that is named by its fingerprint; with `!` behind it only by that very (sub)key. */
+export function isByKey(keys: readonly string[], fingerprint: string): boolean {
+  const plain = fingerprint.replaceAll(' ', '').toUpperCase();
+  return plain.endsWith('!') ? keys[0] === plain.slice(0, -1) : keys.includes(plain);
+}
+
+/** The keys of each signature that counts. @throws ReliveError `not-authentic` */
 function judge(
   lines: readonly string[],
   what: string,
   keyring: string,
   fingerprints: readonly string[] | undefined,
-): readonly string[] {
+): readonly (readonly string[])[] {
   const { signatures } = parseStatus(lines);
-  const allowed = fingerprints?.map((fingerprint) => fingerprint.replaceAll(' ', '').toUpperCase());
   const accepted = signatures.filter(
     ({ good, valid, problem, keys }) =>
       good &&
       valid &&
       problem === undefined &&
-      (allowed === undefined || keys.some((key) => allowed.includes(key))),
+      (fingerprints === undefined || fingerprints.some((fingerprint) => isByKey(keys, fingerprint))),
   );
   const where = isArmoured(keyring) ? 'the keys in signedBy' : keyring;
   const told = signatures.map(
@@ -182,7 +187,7 @@ function judge(
       { hint: 'if one of these keys is to be trusted, get it by a safe way and name it in signedBy' },
     );
   }
-  return accepted.flatMap(({ keys }) => keys.slice(0, 1));
+  return accepted.map(({ keys }) => keys);
 }
 
 /** Whether the lines of a file are one clear-signed message and nothing around it, as apt wants it. */
@@ -209,7 +214,8 @@ async function inTemporaryDirectory<T>(work: (directory: string) => Promise<T>):
  * Verifies a clear-signed file (an InRelease) with gpgv(1).
  * @param file its path
  * @param keyring the path of a keyring (binary or armoured), or armoured keys themselves
- * @returns the signed text, as gpgv took it out of the file, and the fingerprints of the (sub)keys that signed it
+ * @returns the signed text, as gpgv took it out of the file, and for each signature that counts the fingerprints of the
+ *   (sub)key and of its primary key
  * @throws ReliveError `not-authentic` unless at least one good signature is by an allowed key and none is bad;
  *   `not-found`, `configuration` (keyring), `tool-missing`
  */
@@ -218,7 +224,7 @@ export async function verifyClearsigned(
   keyring: string,
   { signal }: Pick<Context, 'signal'>,
   options: VerifyOptions = {},
-): Promise<{ readonly body: Buffer; readonly signers: readonly string[] }> {
+): Promise<{ readonly body: Buffer; readonly signers: readonly (readonly string[])[] }> {
   const what = options.as ?? file;
   if (!isOneClearSigned(await readFile(file, 'latin1'))) {
     throw new ReliveError('not-authentic', `${what} is not one clear-signed message`, {
@@ -247,7 +253,7 @@ export async function verifyClearsigned(
 
 /**
  * Verifies a file against a detached signature (armoured or binary) with gpgv(1).
- * @returns the fingerprints of the (sub)keys that signed it
+ * @returns for each signature that counts the fingerprints of the (sub)key and of its primary key
  * @throws as `verifyClearsigned` does
  */
 export async function verifyDetached(
@@ -256,7 +262,7 @@ export async function verifyDetached(
   keyring: string,
   { signal }: Pick<Context, 'signal'>,
   options: VerifyOptions = {},
-): Promise<{ readonly signers: readonly string[] }> {
+): Promise<{ readonly signers: readonly (readonly string[])[] }> {
   return await inTemporaryDirectory(async (directory) => {
     const { stdout } = await run(
       'gpgv',

@@ -25,6 +25,8 @@ const suiteState = z.strictObject({
   suiteName: z.string().optional(),
   codename: z.string().optional(),
   signers: z.array(z.string()),
+  /** The keys that must sign the next Release, as this one names them. */
+  signedBy: z.string().optional(),
   /** The file that carries the signature, and its SHA-256. */
   release: z.enum(['InRelease', 'Release']),
   releaseDigest: digest,

@@ -5,7 +5,7 @@ import type { Context } from '../core/event.ts';
 import { parseRelease, type Release } from '../debian/release.ts';
 import { addressOf, type FetchedDocument, Transport, type Validators } from '../host/download.ts';
 import { sha256, writeFileAtomic } from '../host/files.ts';
-import { verifyClearsigned, verifyDetached } from '../host/gpgv.ts';
+import { isByKey, verifyClearsigned, verifyDetached } from '../host/gpgv.ts';
 import { type Layout, type Override, type Repository, suiteDirectory, suiteFileName } from './repository.ts';
 import type { SuiteState } from './state.ts';
 
@@ -21,7 +21,8 @@ export interface SignedRelease {
   readonly name: 'InRelease' | 'Release';
   readonly digest: string;
   readonly release: Release;
-  readonly signers: readonly string[];
+  /** For each signature that counts: the fingerprints of the (sub)key and of its primary key. */
+  readonly signers: readonly (readonly string[])[];
   readonly validators: Validators;
   /** The base address that it came from. */
   readonly base: string;
@@ -92,7 +93,10 @@ export async function acceptRelease(
       }
       if (signed === undefined) throw new TypeError('an unknown suite cannot be unchanged');
       checkTimes(signed.release, what, repository, now, context);
-      if (known !== undefined) checkSuccession(signed.release, known, what, repository, context);
+      if (known !== undefined) {
+        checkSuccession(signed.release, known, what, repository, context);
+        checkBinding(signed.signers, known, what, repository, now, context);
+      }
       return signed;
     } catch (error) {
       if (!isReliveError(error, 'not-authentic', 'corrupt', 'unsafe-path', 'no-network', 'download-failed')) {
@@ -190,7 +194,7 @@ async function verify(
   files: ReadonlyMap<string, Buffer>,
   url: string,
   context: Context,
-): Promise<{ readonly body: Buffer; readonly signers: readonly string[] }> {
+): Promise<{ readonly body: Buffer; readonly signers: readonly (readonly string[])[] }> {
   const path = (name: string): string => join(layout.state, `incoming-${suiteFileName(suite)}.${name}`);
   const options = {
     as: url,
@@ -307,4 +311,29 @@ export function checkSuccession(
       context,
     );
   }
+}
+
+/**
+ * A Release may name the keys that sign the next one (Signed-By); it binds until its own Valid-Until, and without one not at
+ * all (https://wiki.debian.org/DebianRepository/Format, "Signed-By").
+ * @throws ReliveError `not-authentic`
+ */
+function checkBinding(
+  signers: SignedRelease['signers'],
+  { signedBy, validUntil }: SuiteState,
+  what: string,
+  repository: Repository,
+  now: Date,
+  context: Context,
+): void {
+  if (signedBy === undefined || validUntil === undefined || Date.parse(validUntil) < now.getTime()) return;
+  const named = signedBy.split(/[\s,]+/).filter((word) => word !== '');
+  if (signers.some((keys) => named.some((fingerprint) => isByKey(keys, fingerprint)))) return;
+  enforce(
+    'signer',
+    repository,
+    `the Release of ${what} is not signed by a key that the one before it names in Signed-By: ${named.join(', ')}`,
+    `ask those who run the repository whether they changed their key; the rule ends with that Release, at ${validUntil}`,
+    context,
+  );
 }

@@ -42,7 +42,7 @@ export const mirrorArchitectures = [
 export const mirrorKinds = [
   ...['packages', 'sources', 'udebs', 'installer', 'translations', 'contents', 'dep11', 'cnf', 'pdiff'],
 ] as const;
-export const overrides = ['expired', 'future', 'older', 'renamed'] as const;
+export const overrides = ['expired', 'future', 'older', 'renamed', 'signer'] as const;
 export const engines = ['native', 'debmirror', 'apt-mirror', 'ftpsync'] as const;
 const words = z.array(syntax.wordPattern);
 const days = z.int().min(0, 'a number of days').max(3650, 'a number of days');

@@ -61,8 +61,8 @@ function isRepositoryUrl(text: string): boolean {
 
 /** 40 hexadecimal digits, or 64 (RFC 9580, 5.5.4); blanks between them are for people. */
 export const fingerprint = pattern(
-  /^([0-9A-Fa-f] ?){40}$|^([0-9A-Fa-f] ?){64}$/,
-  'the fingerprint of a key: 40 hexadecimal digits',
+  /^([0-9A-Fa-f] ?){40}!?$|^([0-9A-Fa-f] ?){64}!?$/,
+  'the fingerprint of a key: 40 hexadecimal digits, with "!" behind them for this very subkey',
 );
 
 /** A language as the names of translations have it; `*` stands for any characters. */

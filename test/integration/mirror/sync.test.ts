@@ -282,6 +282,33 @@ describe('mirror sync', () => {
     await site.good(['mirror', 'sync']);
   });
 
+  test('a Release binds the next one to the keys in its Signed-By, until it expires', async () => {
+    const soon = new Date(Date.now() + 3_600_000);
+    const other = '0123456789ABCDEF0123456789ABCDEF01234567';
+    const publish = (age: number, signedBy: string, validUntil: Date | undefined): void =>
+      publishArchive(server.files, 'stable', key, {
+        date: new Date(Date.now() - age * 1000),
+        ...(validUntil === undefined ? {} : { validUntil }),
+        edit: (release) => `Signed-By: ${signedBy}\n${release}`,
+      });
+    // Without Valid-Until it binds nobody; the next one names the key that it is signed with, the one after it another.
+    publish(900, other, undefined);
+    await site.good(['mirror', 'sync']);
+    publish(800, `${other}, ${key.fingerprint}!`, soon);
+    await site.good(['mirror', 'sync']);
+    publish(700, other, soon);
+    await site.good(['mirror', 'sync']);
+    publish(600, other, soon);
+    const refused = await site.relive(['mirror', 'sync']);
+    expect([refused.status, refused.result]).toMatchObject([
+      3,
+      { code: 'not-authentic', message: expect.stringContaining(`Signed-By: ${other}`) },
+    ]);
+    site.configure({ test: { override: ['signer'] } });
+    const { lines } = await site.good(['mirror', 'sync']);
+    expect(lines.find(({ event }) => event === 'warning')?.['message']).toContain('override: [signer]');
+  });
+
   test('one repository in trouble does not hold up another', async () => {
     publishArchive(server.files, 'stable', key);
     site.configure({ broken: { suites: ['unknown'] }, test: {} });

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { dearmour, verifyClearsigned, verifyDetached } from '../../../src/host/gpgv.ts';
+import { dearmour, isByKey, verifyClearsigned, verifyDetached } from '../../../src/host/gpgv.ts';
 import { recordingContext } from '../../fixtures/context.ts';
 import { errorLike } from '../../fixtures/expecting.ts';
 import { joinKeyrings, makeSigningKey, type SigningKey } from '../../fixtures/signing.ts';
@@ -58,7 +58,7 @@ describe('verifyClearsigned', () => {
     for (const keyring of keyrings) {
       const { body, signers } = await verifyClearsigned(path, keyring, context);
       expect(body.toString('utf8')).toBe(text);
-      expect(signers).toEqual([key.fingerprint]);
+      expect(signers).toEqual([[key.fingerprint]]);
     }
   });
 
@@ -66,11 +66,23 @@ describe('verifyClearsigned', () => {
     const path = file(signedByBoth());
     for (const one of [key, other]) {
       const { signers } = await verifyClearsigned(path, one.keyring, context);
-      expect(signers).toEqual([one.fingerprint]);
+      expect(signers).toEqual([[one.fingerprint]]);
     }
     const both = joinKeyrings(join(directory, 'both.gpg'), [key, other]);
     const { signers } = await verifyClearsigned(path, both, context);
-    expect(signers.toSorted()).toEqual([key.fingerprint, other.fingerprint].toSorted());
+    expect(signers.flat().toSorted()).toEqual([key.fingerprint, other.fingerprint].toSorted());
+  });
+
+  test('a fingerprint stands for a key with its subkeys, with "!" for this very one', () => {
+    const [subkey, primary] = ['A'.repeat(40), 'B'.repeat(40)];
+    const told = (fingerprint: string): boolean => isByKey([subkey, primary], fingerprint);
+    expect([subkey, primary, `${subkey}!`, `${primary}!`, 'C'.repeat(40)].map(told)).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+    ]);
   });
 
   test('only the named fingerprints count', async () => {
@@ -166,7 +178,7 @@ describe('verifyDetached', () => {
     for (const armour of [true, false]) {
       const signature = file(key.detachSign(content, armour), 'vmlinuz.sig');
       expect(await verifyDetached(path, signature, key.keyring, context)).toEqual({
-        signers: [key.fingerprint],
+        signers: [[key.fingerprint]],
       });
     }
     const signature = join(directory, 'vmlinuz.sig');
