@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { isReliveError, type ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { lockedFiles } from '../mirror/closure.ts';
@@ -54,7 +55,12 @@ export async function run(call: Call): Promise<CommandResult> {
   for (const repository of repositories) {
     try {
       const locked = await lockedFiles(site.directory, repository.name);
-      const synced = await syncWithEngine(site.mirror, repository, {}, context);
+      const synced = await syncWithEngine(
+        site.mirror,
+        repository,
+        { threads: availableParallelism() },
+        context,
+      );
       const fetched = await fetchLocked(site, repository, locked, context);
       const removed = synced.reports.some(({ replaced }) => replaced)
         ? await pruneAfterSync(

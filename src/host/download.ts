@@ -20,12 +20,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
-import { type Credential, hostCredentials } from './credentials.ts';
-import { Exchange, type ExchangeOptions, type Validators } from './exchange.ts';
+import { hostCredentials } from './credentials.ts';
+import { DownloadCrew } from './download-crew.ts';
+import type { DownloadListener, DownloadRequest, Expected, TransportOptions } from './download-request.ts';
+import { Exchange, type Validators } from './exchange.ts';
 import { explainDiskFull } from './files.ts';
 import { rsyncFile, rsyncFiles } from './rsync.ts';
 import { SourceFailure } from './source-failure.ts';
 
+export type { DownloadRequest, Expected, TransportOptions } from './download-request.ts';
 export type { Validators } from './exchange.ts';
 
 const readBuffer = 1024 * 1024;
@@ -33,6 +36,9 @@ const readBuffer = 1024 * 1024;
 const requestsAhead = 8;
 /** A file whose size nobody knows beforehand (an installer image) must end somewhere. */
 const largestUnknown = 16 * 1024 ** 3;
+/** From this many bytes on, in files of this size on average, threads are worth their start: small files are more talk than work. */
+const manyBytes = 64 * 1024 * 1024;
+const largeFile = 256 * 1024;
 /** Progress is reported no more often than this. */
 const reportMilliseconds = 100;
 /** A source that delivered wrong content is asked once more; a source that does so twice is given up. */
@@ -41,40 +47,6 @@ const wrongContentAllowed = 2;
 const longestPause = 120;
 /** How long an unreachable server is asked last. */
 const downMilliseconds = 60_000;
-
-export interface TransportOptions {
-  /** Connections to one host at a time. */
-  readonly connections?: number;
-  readonly connectSeconds?: number;
-  /** How long a server may stay silent in the middle of an answer. */
-  readonly idleSeconds?: number;
-  /** How often the sources of a file are gone through before it is given up. */
-  readonly rounds?: number;
-  /** The pause before the second round; each further one is twice as long. */
-  readonly pauseSeconds?: number;
-  /** Bytes a second for all that is fetched together. */
-  readonly bandwidth?: number | undefined;
-  /** Users and passwords by host; those of apt's auth.conf and ~/.netrc unless given. */
-  readonly credentials?: readonly Credential[];
-  readonly tls?: ExchangeOptions['tls'];
-}
-
-/** What a downloaded file must be; a file that is anything else never appears. */
-export interface Expected {
-  /** Bytes; undefined where the list that names the file has no sizes. */
-  readonly size: number | undefined;
-  readonly algorithm: 'sha256' | 'sha512';
-  /** Hexadecimal, lower case. */
-  readonly digest: string;
-}
-
-/** One file to bring here. */
-export interface DownloadRequest {
-  /** Addresses (http, https, file, rsync), in the order in which they are tried. */
-  readonly sources: readonly string[];
-  readonly target: string;
-  readonly expected: Expected;
-}
 
 /** What became of the request for a document whose content nobody knows yet. */
 export type FetchedDocument =
@@ -204,11 +176,13 @@ export class Transport {
   readonly #exchange: Exchange;
   readonly #settings: Required<Omit<TransportOptions, 'bandwidth' | 'credentials' | 'tls'>>;
   readonly #bandwidth: number | undefined;
+  readonly #options: TransportOptions;
   /** Servers that could not be reached, and until when they are asked last. */
   readonly #down = new Map<string, number>();
 
   constructor(options: TransportOptions = {}) {
     const { bandwidth, credentials, tls, ...settings } = options;
+    this.#options = options;
     this.#settings = {
       // By measurement: more connections cost more switching and bring nothing when requests are pipelined.
       connections: 4,
@@ -216,6 +190,7 @@ export class Transport {
       idleSeconds: 30,
       rounds: 4,
       pauseSeconds: 0.5,
+      threads: 1,
       ...settings,
     };
     this.#bandwidth = bandwidth;
@@ -497,19 +472,73 @@ export class Transport {
   ): Promise<DownloadSummary> {
     const total = requests.reduce((sum, { expected }) => sum + (expected.size ?? 0), 0);
     const failures: { request: DownloadRequest; error: ReliveError }[] = [];
-    // One controller for all: when one ends everything, the others stop too.
-    const stop = new AbortController();
-    const signal = AbortSignal.any([context.signal, stop.signal]);
-    setMaxListeners(0, signal);
-    let [done, bytes, next, reported] = [0, 0, 0, 0];
+    let [done, bytes, reported] = [0, 0, 0];
     const report = (item: string, force: boolean): void => {
       const now = performance.now();
       if (!force && now - reported < reportMilliseconds) return;
       reported = now;
       context.emit({ event: 'progress', stage, done, total, unit: 'bytes', item });
     };
+    const listener: DownloadListener = {
+      progress: (more, item) => {
+        done += more;
+        report(item, false);
+      },
+      done: (came) => {
+        bytes += came;
+      },
+      failed: (request, error) => failures.push({ request, error }),
+    };
+    const parallel = options.parallel ?? this.#settings.connections;
+    if (this.#isForThreads(requests, total)) {
+      await this.#byThreads(requests, parallel, listener, context.signal);
+    } else {
+      await this.#inThisThread(requests, parallel, listener, context.signal);
+    }
+    report('', true);
+    return { files: requests.length - failures.length, bytes, failures };
+  }
+
+  /** Whether there is enough to do for several threads, of a kind that they can share. */
+  #isForThreads(requests: readonly DownloadRequest[], total: number): boolean {
+    return (
+      this.#settings.threads > 1 &&
+      total >= Math.max(manyBytes, requests.length * largeFile) &&
+      // Those who share a bandwidth have one clock; what rsync brings, it brings in one run.
+      this.#bandwidth === undefined &&
+      requests.every(({ sources }) => sources.every((url) => /^https?:/.test(url)))
+    );
+  }
+
+  async #byThreads(
+    requests: readonly DownloadRequest[],
+    parallel: number,
+    listener: DownloadListener,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { threads } = this.#settings;
+    const share = Math.max(1, Math.ceil(parallel / threads));
+    const crew = new DownloadCrew(threads, { ...this.#options, threads: 1, connections: share });
+    try {
+      await crew.bring(requests, listener, signal);
+    } finally {
+      await crew.close();
+    }
+  }
+
+  async #inThisThread(
+    requests: readonly DownloadRequest[],
+    parallel: number,
+    listener: DownloadListener,
+    interrupt: AbortSignal,
+  ): Promise<void> {
+    // One controller for all: when one ends everything, the others stop too.
+    const stop = new AbortController();
+    const signal = AbortSignal.any([interrupt, stop.signal]);
+    setMaxListeners(0, signal);
     const made = new Set<string>();
     const staged = await this.#stageByRsync(requests, signal);
+    let next = 0;
     const work = async (): Promise<void> => {
       while (next < requests.length) {
         const request = staged.requests[next];
@@ -517,31 +546,23 @@ export class Transport {
         if (request === undefined) continue;
         const item = basename(request.target);
         try {
-          const onBytes = (more: number): void => {
-            done += more;
-            report(item, false);
-          };
-          const came = await this.download(request, { signal }, onBytes, made);
-          bytes += came;
+          const onBytes = (more: number): void => listener.progress(more, item);
+          listener.done(await this.download(request, { signal }, onBytes, made));
         } catch (error) {
           if (!(error instanceof ReliveError) || error.code !== 'download-failed') {
             stop.abort(error);
             throw error;
           }
-          failures.push({ request, error });
+          listener.failed(request, error);
         }
       }
     };
     try {
       // Connections are what is limited; at each of them some requests wait for their turn.
-      const length = (options.parallel ?? this.#settings.connections) * requestsAhead;
-      const workers = Array.from({ length }, work);
-      const results = await Promise.allSettled(workers);
-      context.signal.throwIfAborted();
+      const results = await Promise.allSettled(Array.from({ length: parallel * requestsAhead }, work));
+      interrupt.throwIfAborted();
       const broken = results.find(({ status }) => status === 'rejected');
       if (broken?.status === 'rejected') throw stop.signal.aborted ? stop.signal.reason : broken.reason;
-      report('', true);
-      return { files: requests.length - failures.length, bytes, failures };
     } finally {
       await staged.remove();
     }

@@ -47,6 +47,8 @@ export interface SyncOptions {
   readonly offline?: boolean;
   /** What is used to fetch; one is made, and closed again, where none is given. */
   readonly transport?: Transport;
+  /** Threads that fetch when there is much to fetch. Unless given: one */
+  readonly threads?: number;
   /** The time that the Release is judged by. */
   readonly now?: Date;
   /** Where another program has laid out the repository: pool files are taken from there. */
@@ -482,7 +484,7 @@ export async function syncRepository(
       for (const suite of repository.suites)
         suites.push(await offlineSuite(layout, repository, selection, suite));
     } else {
-      const transport = options.transport ?? (await transportFor(repository));
+      const transport = options.transport ?? (await transportFor(repository, options.threads));
       try {
         await mkdir(layout.suites, { recursive: true });
         await mkdir(layout.state, { recursive: true });

@@ -29,10 +29,10 @@ export interface SignedRelease {
 }
 
 /** A transport with what the repository's configuration says about it. @throws ReliveError `not-found` */
-export async function transportFor({
-  name,
-  transport,
-}: Pick<Repository, 'name' | 'transport'>): Promise<Transport> {
+export async function transportFor(
+  { name, transport }: Pick<Repository, 'name' | 'transport'>,
+  threads = 1,
+): Promise<Transport> {
   const { parallel, bandwidth, ...files } = transport ?? {};
   const tls: Record<string, string> = {};
   for (const [key, path] of Object.entries(files)) {
@@ -47,7 +47,12 @@ export async function transportFor({
       });
     }
   }
-  return new Transport({ ...(parallel === undefined ? {} : { connections: parallel }), bandwidth, tls });
+  return new Transport({
+    ...(parallel === undefined ? {} : { connections: parallel }),
+    bandwidth,
+    tls,
+    threads,
+  });
 }
 
 /** The addresses of a file of a suite at all upstreams. */

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer as createPlain, request, type Server } from 'node:http';
 import { createServer as createSecure } from 'node:https';
 import { connect } from 'node:net';
@@ -7,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { makeDeb, publishArchive, writeTree } from '../../fixtures/archive.ts';
 import { type MirrorSite, mirrorSite } from '../../fixtures/mirror-site.ts';
+import { startRelive } from '../../fixtures/relive.ts';
 import { startServer, type TestServer } from '../../fixtures/server.ts';
 import { makeSigningKey, type SigningKey } from '../../fixtures/signing.ts';
 
@@ -105,6 +107,66 @@ describe('several upstreams', () => {
     await site.good(['mirror', 'sync']);
     expect(site.has(`test/${hello}`)).toBe(true);
     first = await startServer();
+  });
+});
+
+function placeOf(number: number): string {
+  return `pool/main/p/p${number}/p${number}_1.0_amd64.deb`;
+}
+
+describe('much to fetch, by several threads', () => {
+  const debs = Array.from({ length: 72 }, (_, number) => {
+    const deb = makeDeb({ name: `p${number}` });
+    return { ...deb, content: Buffer.concat([deb.content, Buffer.alloc(1_000_000, number)]) };
+  });
+  beforeEach(() => {
+    for (const server of [first, second]) publishArchive(server.files, 'stable', key, { debs });
+  });
+
+  test('comes whole; what one upstream lacks or has wrong comes from the other', async () => {
+    first.files.delete(placeOf(3));
+    first.files.set(placeOf(40), Buffer.alloc(first.files.get(placeOf(40))?.length ?? 0));
+    const { result } = await site.good(['mirror', 'sync']);
+    expect(result).toMatchObject({ repositories: [{ suites: [{ downloaded: 72 }] }] });
+    expect((await site.relive(['mirror', 'verify'])).findings).toEqual([]);
+    expect(site.read(`test/${placeOf(40)}`).equals(debs[40]?.content ?? Buffer.alloc(0))).toBe(true);
+  });
+
+  test('what nobody has is named, the rest is kept for the next run', async () => {
+    for (const { files } of [first, second]) files.delete(placeOf(3));
+    const { status, result } = await site.relive(['mirror', 'sync']);
+    expect([status, result]).toMatchObject([
+      3,
+      { code: 'download-failed', message: expect.stringContaining('p3_1.0_amd64.deb') },
+    ]);
+    expect(site.has('test/dists/stable')).toBe(false);
+    publishArchive(first.files, 'stable', key, { debs });
+    first.requests.length = 0;
+    await site.good(['mirror', 'sync']);
+    expect(first.requests.flatMap((asked) => (asked.path.endsWith('.deb') ? asked.path : []))).toEqual([
+      placeOf(3),
+    ]);
+  });
+
+  test('an interrupt ends all threads, and the next run goes on', async () => {
+    let answered = 0;
+    const child = startRelive(site.directory, ['mirror', 'sync', '--quiet']);
+    first.fault = () => {
+      answered += 1;
+      if (answered === 30) child.kill('SIGINT');
+      return false;
+    };
+    child.stdout?.resume();
+    child.stderr?.resume();
+    expect((await once(child, 'exit'))[0]).toBe(130);
+    expect(site.has('test/dists/stable')).toBe(false);
+    first.fault = undefined;
+    first.requests.length = 0;
+    await site.good(['mirror', 'sync']);
+    expect(first.requests.length).toBeLessThan(72);
+    expect((await site.relive(['mirror', 'verify'])).findings).toEqual([]);
+    const left = readdirSync(site.at('test'), { recursive: true, encoding: 'utf8' });
+    expect(left.filter((name) => name.includes('.part-'))).toEqual([]);
   });
 });
 
