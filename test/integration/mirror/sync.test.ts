@@ -1,4 +1,7 @@
-import { lstatSync, readlinkSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { lstatSync, readdirSync, readlinkSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { hashOf, makeDeb, publishArchive } from '../../fixtures/archive.ts';
 import { type MirrorSite, mirrorSite } from '../../fixtures/mirror-site.ts';
@@ -151,6 +154,58 @@ describe('mirror sync', () => {
     server.requests.length = 0;
     await site.good(['mirror', 'sync']);
     expect(server.requests).toHaveLength(1);
+  });
+
+  test('takes the architectures that are asked for, and all where it is a part of its own', async () => {
+    const index = (name: string, architecture: string): Buffer => {
+      const deb = makeDeb({ name, architecture });
+      const path = `pool/main/${name}_1.0_${architecture}.deb`;
+      server.files.set(path, deb.content);
+      return Buffer.from(
+        `${deb.control}Filename: ${path}\nSize: ${deb.content.length}\nSHA256: ${hashOf(deb.content)}\n`,
+      );
+    };
+    publishArchive(server.files, 'stable', key, {
+      more: {
+        'main/binary-arm64/Packages': index('arm', 'arm64'),
+        'main/binary-armhf/Packages': index('hard', 'armhf'),
+        'main/binary-all/Packages': index('every', 'all'),
+      },
+      edit: (release) => release.replace('Architectures: amd64', 'Architectures: all amd64 arm64 armhf'),
+    });
+    site.configure({ test: { architectures: ['amd64', 'arm64'] } });
+    await site.good(['mirror', 'sync']);
+    expect(readdirSync(site.at('test/pool/main')).toSorted()).toEqual([
+      'arm_1.0_arm64.deb',
+      'every_1.0_all.deb',
+      'h',
+    ]);
+    expect((await site.relive(['mirror', 'verify'])).findings).toEqual([]);
+    site.configure({ test: { architectures: ['i386'] } });
+    expect((await site.relive(['mirror', 'sync'])).result).toMatchObject({
+      code: 'configuration',
+      message: expect.stringContaining('component main for i386'),
+      hint: expect.stringContaining('main for armhf'),
+    });
+  });
+
+  test('indices of before stay by hash for their grace period, and no longer', async () => {
+    const hashes = (): string[] => readdirSync(site.at('test/dists/stable/main/binary-amd64/by-hash/SHA256'));
+    const next = (name: string, seconds: number): void =>
+      publishArchive(server.files, 'stable', key, {
+        debs: [makeDeb({ name })],
+        date: new Date(Date.now() - seconds * 1000),
+      });
+    publishArchive(server.files, 'stable', key);
+    await site.good(['mirror', 'sync']);
+    const [first] = hashes();
+    next('second', 60);
+    await site.good(['mirror', 'sync']);
+    expect(hashes()).toContain(first);
+    site.configure({ test: { keep: { indices: 0 } } });
+    next('third', 30);
+    await site.good(['mirror', 'sync']);
+    expect(hashes()).not.toContain(first);
   });
 
   test.each(['.xz', '.gz', '.bz2', '.zst', '.lzma', ''])(
@@ -327,6 +382,28 @@ describe('mirror sync', () => {
     const { status, result } = await site.relive(['mirror', 'sync', 'tset']);
     expect([status, result['hint']]).toEqual([2, 'did you mean test?']);
   });
+});
+
+test('mirror import prints what relive.yaml takes, and names what is left', async () => {
+  publishArchive(server.files, 'stable', key);
+  const list = join(site.directory, 'mirror.list');
+  writeFileSync(
+    list,
+    `set nthreads 3\nset unlink 1\ndeb [arch=amd64 signed-by=${key.keyring}] ${server.url} stable main\n`,
+  );
+  const { result } = await site.good(['mirror', 'import', list]);
+  expect(result).toMatchObject({ format: 'mirror.list', left: ['set unlink 1'] });
+  const text = await promisify(execFile)(process.execPath, [
+    join(import.meta.dirname, '../../../dist/cli.js'),
+    ...['mirror', 'import', list],
+  ]);
+  expect(text.stdout).toContain('#   set unlink 1');
+  writeFileSync(join(site.directory, 'relive.yaml'), `version: 1\n${text.stdout}`);
+  const [name = ''] = Object.keys(result['repositories'] as object);
+  await site.good(['mirror', 'sync']);
+  expect(site.has(`${name}/${helloPath}`)).toBe(true);
+  writeFileSync(list, 'nonsense\n');
+  expect((await site.relive(['mirror', 'import', list])).status).toBe(2);
 });
 
 describe('mirror list', () => {
