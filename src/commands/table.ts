@@ -49,7 +49,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'mirror sync',
     summary: 'bring mirrors up to date',
     description:
-      'Fetches the signed Release of each suite (one conditional request), then its indices and, with "select: all" or "filters", its packages.\nEach file is checked; a suite is published by one switch when all of it is there.',
+      'Fetches the signed Release of each suite (one conditional request), then its indices and of its packages what "select" names:\nall, those that filters choose, or (closure) those that the locks of the site name. Each file is checked; a suite is published\nby one switch when all of it is there. Exit status 1: some repositories or locked packages could not be had.',
     arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
     examples: [
       { command: 'relive mirror sync', says: 'all repositories' },
@@ -127,6 +127,8 @@ export const commands: readonly CommandSpec[] = [
   {
     name: 'mirror prune',
     summary: 'remove pool files that no suite and no snapshot needs',
+    description:
+      'What no suite, snapshot or lock names goes when its grace period is over. When more than the limit would go, nothing does, and\nthe command says what to type if that is what you want (exit status 2).',
     arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
     options: [
       {
@@ -157,6 +159,8 @@ export const commands: readonly CommandSpec[] = [
   {
     name: 'mirror serve',
     summary: 'offer the mirrors and snapshots over HTTP',
+    description:
+      'Read-only, to this machine only unless --listen says otherwise: /REPOSITORY and /REPOSITORY/snapshots/NAME, for apt, debootstrap and\nmmdebstrap. No lists of directories, nothing hidden, no links that lead out. Ctrl-C ends it.',
     options: [{ flags: '--listen <address>', description: 'address and port', default: '127.0.0.1:3142' }],
     examples: [{ command: 'relive mirror serve', says: 'deb http://127.0.0.1:3142/debian trixie main' }],
     load: async () => await import('./mirror-serve.ts'),

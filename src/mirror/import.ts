@@ -253,7 +253,7 @@ function nameFor(url: string, taken: ReadonlySet<string>): string {
  * Reads the configuration of another tool.
  * @param path its name, for errors and for telling its format
  * @param host the architecture that sources without one mean
- * @throws ReliveError `configuration` for what is none of them
+ * @throws ReliveError `configuration` for what is none of them, or names nothing that can be mirrored
  */
 export function importConfiguration(path: string, text: string, host: string): Imported {
   const format = formatOf(path, text);
@@ -315,6 +315,11 @@ export function importConfiguration(path: string, text: string, host: string): I
             },
           }),
     };
+  }
+  if (groups.size === 0) {
+    throw new ReliveError('configuration', `${path}, read as ${format}, names nothing that can be mirrored`, {
+      ...(left.length === 0 ? {} : { hint: `not understood: ${left.slice(0, 5).join('; ')}` }),
+    });
   }
   return { format, repositories, yaml: stringify({ repositories }), left };
 }
