@@ -5,12 +5,12 @@ import { ReliveError } from '../core/error.ts';
 import { writeFileAtomic } from '../host/files.ts';
 import { diffImages, type ImageDifference } from '../image/diff.ts';
 import { findImage, listImages, type StoredImage } from '../image/store.ts';
-import { diffPage } from '../report/diff-page.ts';
 import { formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import type { TreeDifference } from '../rootfs/compare.ts';
 import { loadSite } from '../site/site.ts';
 import { type Call, optionalArgument, optionValue, requiredArgument } from './command.ts';
+import { diffPage } from './image-diff-page.ts';
 
 /** More entries than this are for a pager or a program. */
 const shown = 100;

@@ -1,6 +1,6 @@
 import type { ImageDifference } from '../image/diff.ts';
+import { formatBytes, printableLine } from '../report/format.ts';
 import type { TreeDifference } from '../rootfs/compare.ts';
-import { formatBytes, printableLine } from './format.ts';
 
 const style = `
   :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
