@@ -18,12 +18,14 @@ import { mountStack, unmount } from '../rootfs/stack.ts';
 import { bootstrapStage } from '../rootfs/stages/bootstrap.ts';
 import { configureStage } from '../rootfs/stages/configure.ts';
 import { filesStage } from '../rootfs/stages/files.ts';
-import { initrdName, kernelName, liveStage } from '../rootfs/stages/live.ts';
+import { initrdName, kernelName, liveName, liveStage } from '../rootfs/stages/live.ts';
 import { packagesStage } from '../rootfs/stages/packages.ts';
+import { scriptsStage, scriptsStageName } from '../rootfs/stages/scripts.ts';
 import { digestTree, type TreeDigest } from '../rootfs/tree.ts';
 import { makeVerityTree } from '../rootfs/verity.ts';
 import { formatLock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
+import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
 import { bootConfiguration } from './boot-entry.ts';
 import { siteCommit } from './commit.ts';
@@ -45,7 +47,7 @@ import {
 } from './store.ts';
 
 /** Changed when an image is put together otherwise than before, so that a build does not call it unchanged. */
-const generation = 4;
+const generation = 5;
 
 /** What each layer of a full image leaves out of the tree, in mksquashfs's extended wildcards. */
 const leftOut: Readonly<Record<ManifestLayer['role'], readonly string[]>> = {
@@ -144,7 +146,7 @@ function pathOf(error: unknown): string | undefined {
 async function buildLayers(
   site: Site,
   profile: Profile,
-  { lock, upstream, sourceDateEpoch }: Ingredients,
+  { lock, upstream, sourceDateEpoch, bootstrapEpoch }: Ingredients,
   key: BuildKey,
   { cache, scratch }: { readonly cache: string; readonly scratch: string },
   context: Context,
@@ -163,21 +165,31 @@ async function buildLayers(
   };
   const all = lock.packages;
   const bootstrap = all.filter(({ name }) => lock.bootstrap.includes(name));
+  const stages = [
+    bootstrapStage({
+      ...{ tool, suite, architecture, packages: bootstrap, scratch },
+      sourceDateEpoch: bootstrapEpoch,
+      provide: provide('bootstrap', bootstrap),
+    }),
+    packagesStage({
+      ...{ architecture, packages: all, wanted, recommends, sourceDateEpoch },
+      provide: provide('packages', all),
+    }),
+    await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
+    await configureStage({ profile, sources: upstream, sourceDateEpoch }),
+    await liveStage({ sourceDateEpoch }),
+  ];
+  const scripts = await Promise.all(
+    scriptPoints.map(async (after) => {
+      return await scriptsStage({ profile, after, directory: site.directory, sourceDateEpoch });
+    }),
+  );
+  const withScripts = stages.flatMap((stage) => {
+    return [stage, ...scripts.filter((each) => each?.name === scriptsStageName(stage.name))];
+  });
   return await runStages(
     cache,
-    [
-      bootstrapStage({
-        ...{ tool, suite, architecture, packages: bootstrap, sourceDateEpoch, scratch },
-        provide: provide('bootstrap', bootstrap),
-      }),
-      packagesStage({
-        ...{ architecture, packages: all, wanted, recommends, sourceDateEpoch },
-        provide: provide('packages', all),
-      }),
-      await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
-      await configureStage({ profile, sources: upstream, sourceDateEpoch }),
-      await liveStage({ sourceDateEpoch }),
-    ],
+    withScripts.filter((stage) => stage !== undefined),
     context,
   );
 }
@@ -216,8 +228,9 @@ async function publish(built: Built, context: Context): Promise<BuildResult> {
   const staging = await stagingDirectory(site.store);
   try {
     const packed = await pack(built, staging, context);
-    const top = layers.at(-1);
-    if (top === undefined) throw new TypeError('a build without stages');
+    // Scripts may come after it.
+    const top = layers.find(({ stage }) => stage === liveName);
+    if (top === undefined) throw new TypeError('a build without a live stage');
     const described = await describe(built, {
       name,
       commit,

@@ -16,6 +16,8 @@ export interface Ingredients {
   readonly upstream: readonly AptSource[];
   /** Seconds since 1970. */
   readonly sourceDateEpoch: number;
+  /** The same of the packages that the bootstrap installs: profiles which share those share its layer. */
+  readonly bootstrapEpoch: number;
 }
 
 export interface IngredientOptions {
@@ -42,8 +44,13 @@ export async function gatherIngredients(
     const files = lock.packages.filter((each) => each.repository === repository.name);
     await fetchPool(site.mirror, repository, files, { offline: options.offline }, context);
   }
-  const files = lock.packages.map((each) => packageFile(site, each));
-  return { lock, upstream, sourceDateEpoch: epochOverride() ?? (await newestPackageTime(files)) };
+  const epochOf = async (packages: Lock['packages']): Promise<number> =>
+    epochOverride() ?? (await newestPackageTime(packages.map((each) => packageFile(site, each))));
+  return {
+    ...{ lock, upstream },
+    sourceDateEpoch: await epochOf(lock.packages),
+    bootstrapEpoch: await epochOf(lock.packages.filter(({ name }) => lock.bootstrap.includes(name))),
+  };
 }
 
 /** The lock that is there, where it answers what the profile asks; else a new one. */

@@ -39,6 +39,8 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
   if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));
+  const layout = profile.keyboard?.layout;
+  if (layout !== undefined) wanted.push(base('console-setup', `keyboard: ${layout}`));
   return [...new Map(wanted.map((each) => [each.name, each])).values()].toSorted((a, b) =>
     a.name < b.name ? -1 : 1,
   );

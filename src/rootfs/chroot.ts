@@ -22,6 +22,20 @@ const policy = 'usr/sbin/policy-rc.d';
  */
 const throughPipes = 'exec < <(exec cat) > >(exec cat) 2> >(exec cat >&2); exec "$@"';
 
+/**
+ * The arguments of bash that run a command with pipes for its input and output, in namespaces of its own: it has no
+ * network, and what it leaves running or mounted ends with it.
+ * @param proc where the PID namespace's /proc is mounted
+ */
+export function isolated(proc: string, command: readonly string[]): string[] {
+  return [
+    // With a socket for its input it takes itself for a remote shell, and would run the host's ~/.bashrc.
+    ...['--norc', '-c', throughPipes, 'bash', 'unshare'],
+    ...['--pid', '--fork', '--kill-child=KILL', `--mount-proc=${proc}`, '--net', '--ipc', '--'],
+    ...command,
+  ];
+}
+
 /** A root file system made ready for running its own programs. */
 export interface Chroot {
   readonly root: string;
@@ -81,29 +95,12 @@ export async function enterChroot(root: string, context: Context): Promise<Chroo
       await mount('--bind', '-o', 'ro', directory, inside(target));
     },
     run: async (command, args, options = {}) =>
-      await run(
-        'bash',
-        [
-          // With a socket for its input it takes itself for a remote shell, and would run the host's ~/.bashrc.
-          ...['--norc', '-c', throughPipes, 'bash', 'unshare'],
-          ...[
-            '--pid',
-            '--fork',
-            '--kill-child=KILL',
-            `--mount-proc=${inside('proc')}`,
-            '--net',
-            '--ipc',
-            '--',
-          ],
-          ...['chroot', root, command, ...args],
-        ],
-        {
-          ...context,
-          as: command,
-          ...options,
-          env: { TMPDIR: undefined, http_proxy: undefined, https_proxy: undefined, ...options.env },
-        },
-      ),
+      await run('bash', isolated(inside('proc'), ['chroot', root, command, ...args]), {
+        ...context,
+        as: command,
+        ...options,
+        env: { TMPDIR: undefined, http_proxy: undefined, https_proxy: undefined, ...options.env },
+      }),
     leave: async () => {
       if (ownPolicy) await rm(inside(policy), { force: true });
     },

@@ -6,9 +6,15 @@ import { idleExclusions, mergeProfiles } from './merge.ts';
 import { nearest } from './nearest.ts';
 import type { Position } from './position.ts';
 import { type Checked, type Problem, sortedProblems, valueOrThrow } from './problem.ts';
-import { effectiveSchema, type ProfileDocument, profileSchema } from './schema.ts';
+import {
+  effectiveSchema,
+  type ProfileDocument,
+  profileSchema,
+  type scriptPlaces,
+  type scriptPoints,
+} from './schema.ts';
 import { type Repository, type Site, suitesFor } from './site.ts';
-import { isArmouredKey, isProfileName, timezones } from './syntax.ts';
+import { isArmouredKey, isProfileName, scriptName, timezones } from './syntax.ts';
 import { validate } from './validate.ts';
 import { entry, type LocatedMap, readYaml, textItems, valueAt } from './yaml.ts';
 
@@ -22,17 +28,35 @@ export interface WantedPackage {
   readonly at: Position;
 }
 
+/** A program of the site that a build runs between two stages. */
+export interface Script {
+  /** Below scripts/. */
+  readonly name: string;
+  readonly file: string;
+  readonly after: (typeof scriptPoints)[number];
+  readonly where: (typeof scriptPlaces)[number];
+  readonly timeoutSeconds: number;
+  /** The line of the profile that asks for it. */
+  readonly at: Position;
+}
+
+/** Scripts without a time-out of their own get this one. */
+const scriptSeconds = 600;
+
 /** The description of a system, all that it inherits included. */
-export interface Profile extends Omit<ProfileDocument, 'repositories' | 'packages' | 'overlay' | 'hostname'> {
+export interface Profile
+  extends Omit<ProfileDocument, 'repositories' | 'packages' | 'overlay' | 'scripts' | 'hostname'> {
   readonly name: string;
   readonly repositories: readonly Repository[];
   readonly packages: readonly WantedPackage[];
   /** Absolute directories, in the order in which they are copied. */
   readonly overlays: readonly string[];
+  /** In the order in which those of one point run. */
+  readonly scripts: readonly Script[];
   readonly hostname: string;
   /**
    * SHA-256, in hexadecimal, of the effective profile's content as canonical JSON: the name and all values, defaults
-   * included, no places in files. Repositories and overlays count by their names, not by what is in them.
+   * included, no places in files. Repositories, overlays and scripts count by their names, not by what is in them.
    */
   readonly digest: string;
 }
@@ -233,7 +257,36 @@ async function referenceProblems(site: Site, located: LocatedMap): Promise<Probl
       suggestion: nearest(text, overlays),
     });
   }
-  return [...problems, ...suiteProblems(site, located)];
+  return [...problems, ...(await scriptProblems(site, located)), ...suiteProblems(site, located)];
+}
+
+function scriptFile(site: Site, name: string): string {
+  return join(site.directory, 'scripts', name);
+}
+
+/** The files below scripts/ and their modes. */
+async function scriptProblems(site: Site, located: LocatedMap): Promise<Problem[]> {
+  const list = entry(located, 'scripts');
+  const problems: Problem[] = [];
+  for (const [index, item] of (list?.kind === 'list' ? list.items : []).entries()) {
+    const name = entry(item, 'name');
+    if (name?.kind !== 'scalar' || !scriptName.safeParse(name.value).success) continue;
+    const text = String(name.value);
+    const file = scriptFile(site, text);
+    const say = (what: string, suggestion?: string): void => {
+      problems.push({ at: name.at, path: `scripts[${index}].name`, text: what, suggestion });
+    };
+    if (!(await exists(file)) || !(await stat(file)).isFile()) {
+      const known = await namesIn(join(site.directory, 'scripts'));
+      say(
+        `found ${JSON.stringify(text)}, but scripts/${text} is no file; allowed: ${listed(known)}`,
+        nearest(text, known),
+      );
+    } else if (((await stat(file)).mode & 0o111) === 0) {
+      say(`found ${JSON.stringify(text)}, but nobody may execute scripts/${text}: chmod +x ${file}`);
+    }
+  }
+  return problems;
 }
 
 /** The suite must come from one of the repositories, and nothing may come from a repository in vain. */
@@ -302,7 +355,7 @@ function makeProfile(
   document: ResolvedProfile['document'],
   located: LocatedMap,
 ): Profile {
-  const { repositories, packages, overlay, ...rest } = document;
+  const { repositories, packages, overlay, scripts, ...rest } = document;
   return {
     ...rest,
     name,
@@ -312,6 +365,14 @@ function makeProfile(
       at: valueAt(located, ['packages', index])?.at ?? located.at,
     })),
     overlays: overlay.map((one) => join(site.directory, 'overlays', one)),
+    scripts: scripts.map((script, index) => ({
+      name: script.name,
+      file: scriptFile(site, script.name),
+      after: script.after,
+      where: script.where ?? 'system',
+      timeoutSeconds: script.timeout ?? scriptSeconds,
+      at: valueAt(located, ['scripts', index, 'name'])?.at ?? located.at,
+    })),
     digest: sha256(canonicalJson({ ...document, name })),
   };
 }

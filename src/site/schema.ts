@@ -12,6 +12,9 @@ export const hosts = ['virtual-machine'] as const;
 export const bootstraps = ['mmdebstrap', 'debootstrap'] as const;
 export const verifications = ['signature', 'none'] as const;
 export const ramModes = ['none', 'layers', 'unpacked'] as const;
+/** The stages that a script may come after, in the order of a build; `live` is the last, just before packing. */
+export const scriptPoints = ['bootstrap', 'packages', 'files', 'configure', 'live'] as const;
+export const scriptPlaces = ['system', 'host'] as const;
 
 /** mksquashfs(1): the levels of those compressors that have some. */
 const levels: Readonly<Record<string, readonly [number, number]>> = {
@@ -261,6 +264,48 @@ function checkServices(
   }
 }
 
+const script = z.strictObject({
+  name: syntax.scriptName.meta({ description: 'An executable file below scripts/ in the site.' }),
+  after: z.enum(scriptPoints).meta({
+    description: 'The stage after which it runs; live is the last one, just before packing.',
+  }),
+  where: z.enum(scriptPlaces).optional().meta({
+    description:
+      "In the system that is built, or on the host with the system's directory in RELIVE_ROOT. Unless given: system",
+  }),
+  timeout: z
+    .int()
+    .min(1, 'a number of seconds from 1 to 86400')
+    .max(86_400, 'a number of seconds from 1 to 86400')
+    .optional()
+    .meta({ description: 'Seconds that it may take. Unless given: 600' }),
+});
+
+const scripts = z
+  .array(script)
+  .superRefine((list, context) => {
+    const seen = new Set<string>();
+    for (const [index, { name }] of list.entries()) {
+      if (seen.has(name)) {
+        context.addIssue({ code: 'custom', path: [index, 'name'], message: 'each script once' });
+      }
+      seen.add(name);
+    }
+  })
+  .meta({ description: 'Programs of the site that change the system between stages, in order.' });
+
+const keyboard = z
+  .strictObject({
+    layout: syntax.keyboardWords.meta({ description: 'XKB layout: de; several: us,ru' }),
+    variant: syntax.keyboardWords.optional().meta({ description: 'XKB variant: nodeadkeys' }),
+    model: syntax.keyboardWord.optional().meta({ description: 'XKB model. Unless given: pc105' }),
+    options: z
+      .array(syntax.keyboardOption)
+      .optional()
+      .meta({ description: 'XKB options: compose:menu, grp:alt_shift_toggle' }),
+  })
+  .meta({ description: 'The keyboard (keyboard(5)), on consoles and for X; inherited as a whole.' });
+
 const compression = z
   .strictObject({
     algorithm: z.enum(algorithms).meta({ description: 'How the layers are packed (mksquashfs -comp).' }),
@@ -337,6 +382,7 @@ export const profileSchema = z
         packages: z.array(syntax.packageName).optional(),
         repositories: z.array(syntax.repositoryName).optional(),
         overlay: overlayList.optional(),
+        scripts: z.array(syntax.scriptName).optional(),
         users: z.array(syntax.userName).optional(),
         services: z
           .strictObject({
@@ -357,10 +403,12 @@ export const profileSchema = z
     packages: packages.optional(),
     recommends: keys.recommends.optional(),
     overlay: overlay.optional(),
+    scripts: scripts.optional(),
     users: users.optional(),
     hostname: keys.hostname.optional(),
     locale: keys.locale.optional(),
     timezone: keys.timezone.optional(),
+    keyboard: keyboard.optional(),
     services: z
       .strictObject({
         enable: service.enable.optional(),
@@ -397,10 +445,12 @@ export const effectiveSchema = z.strictObject({
   packages: packages.default([]),
   recommends: keys.recommends.default(false),
   overlay: overlayList.default([]),
+  scripts: scripts.default([]),
   users: users.default([]),
   hostname: keys.hostname.optional(),
   locale: keys.locale.default('C.UTF-8'),
   timezone: keys.timezone.default('Etc/UTC'),
+  keyboard: keyboard.optional(),
   services: z
     .strictObject({
       enable: service.enable.default([]),

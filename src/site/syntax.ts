@@ -216,6 +216,26 @@ export const timezoneName = pattern(
   'a time zone of the tz database: Etc/UTC, Europe/Berlin',
 ).refine(isKnownTimezone, 'a time zone of the tz database: Etc/UTC, Europe/Berlin');
 
+/** keyboard(5); the file is read by shells, so nothing that means something to them. */
+export const keyboardWord = pattern(
+  /^[A-Za-z0-9_-]{1,40}$/,
+  'a name of XKB (keyboard(5)): pc105, de, nodeadkeys',
+);
+export const keyboardWords = pattern(
+  /^[A-Za-z0-9_-]{0,40}(,[A-Za-z0-9_-]{0,40}){0,3}$/,
+  'names of XKB (keyboard(5)), up to four with "," between them: de; us,ru',
+).min(1, 'a name of XKB');
+export const keyboardOption = pattern(
+  /^[A-Za-z0-9_-]{1,40}:[A-Za-z0-9_-]{1,60}$/,
+  'an option of XKB (keyboard(5)): compose:menu',
+);
+
+/** A file below scripts/. */
+export const scriptName = pattern(
+  /^[A-Za-z0-9_][A-Za-z0-9._-]*(\/[A-Za-z0-9_][A-Za-z0-9._-]*)*$/,
+  'a file below scripts/: letters, digits, ".", "_", "-", "/" between names',
+).max(200, 'a name of at most 200 characters');
+
 /** The names of time zones that a misspelt one may mean. */
 export const timezones: readonly string[] = ['Etc/UTC', 'UTC', ...Intl.supportedValuesOf('timeZone')];
 

@@ -2,6 +2,7 @@ import { copyFile, mkdir, readFile, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
 import { exists, sha256 } from '../../host/files.ts';
+import { nearest } from '../../site/nearest.ts';
 import type { Profile } from '../../site/profile.ts';
 import type { AptSource } from '../apt.ts';
 import { needsLocales } from '../base.ts';
@@ -16,17 +17,20 @@ export interface ConfigureOptions {
   readonly sourceDateEpoch: number;
 }
 
-/** Host name, locale, time zone, users, services and APT sources of the system. */
+/** Host name, locale, time zone, keyboard, users, services and APT sources of the system. */
 export async function configureStage({
   profile,
   sources,
   sourceDateEpoch,
 }: ConfigureOptions): Promise<Stage> {
-  const { hostname, locale, timezone, users, services } = profile;
+  const { hostname, locale, timezone, keyboard, users, services } = profile;
   const keyrings = await Promise.all(sources.map(async ({ keyring }) => sha256(await readFile(keyring))));
   return {
     name: 'configure',
-    inputs: { hostname, locale, timezone, users, services, sources, keyrings, sourceDateEpoch },
+    inputs: {
+      ...{ hostname, locale, timezone, users, services, sources, keyrings, sourceDateEpoch },
+      ...(keyboard === undefined ? {} : { keyboard }),
+    },
     work: async ({ root, chroot: enter }) => {
       const chroot = await enter();
       const environment = { SOURCE_DATE_EPOCH: String(sourceDateEpoch) };
@@ -42,6 +46,7 @@ export async function configureStage({
       await rm(join(root, 'etc/localtime'), { force: true });
       await symlink(`/usr/share/zoneinfo/${timezone}`, join(root, 'etc/localtime'));
       await writeInside(root, 'etc/timezone', `${timezone}\n`);
+      if (keyboard !== undefined) await setKeyboard(chroot, keyboard);
       for (const user of users) await addUser(chroot, user, environment);
       await setServices(chroot, services);
     },
@@ -80,6 +85,49 @@ async function setLocale(chroot: Chroot, locale: string): Promise<void> {
   const encoding = locale.split('.')[1] ?? 'ISO-8859-1';
   await writeInside(chroot.root, 'etc/locale.gen', `${locale} ${encoding.split('@')[0] ?? encoding}\n`);
   await chroot.run('locale-gen', [], { onLine: () => undefined });
+}
+
+/** keyboard(5). What console-setup keeps of it, so that a boot need not compile it, is made anew: it is of another one. */
+async function setKeyboard(
+  chroot: Chroot,
+  { layout, variant = '', model = 'pc105', options = [] }: NonNullable<Profile['keyboard']>,
+): Promise<void> {
+  await requireLayouts(chroot.root, layout, variant);
+  const words = [
+    ['XKBMODEL', model],
+    ['XKBLAYOUT', layout],
+    ['XKBVARIANT', variant],
+    ['XKBOPTIONS', options.join(',')],
+    ['BACKSPACE', 'guess'],
+  ];
+  const text = words.map(([name, value]) => `${name}="${value}"\n`).join('');
+  await writeInside(chroot.root, 'etc/default/keyboard', text);
+  await chroot.run('setupcon', ['--save-only'], { onLine: () => undefined });
+}
+
+/** Layouts and variants must be among those that xkb-data lists in the system. */
+async function requireLayouts(root: string, layouts: string, variants: string): Promise<void> {
+  const text = await readFile(join(root, 'usr/share/X11/xkb/rules/base.lst'), 'utf8');
+  const [, ofLayouts = ''] = /^! layout\n([^!]*)/m.exec(text) ?? [];
+  const [, ofVariants = ''] = /^! variant\n([^!]*)/m.exec(text) ?? [];
+  const known = new Set(ofLayouts.split('\n').map((line) => line.trim().split(/\s+/)[0] ?? ''));
+  for (const [index, layout] of layouts.split(',').entries()) {
+    refuseUnknown('layout', layout, known);
+    const variant = variants.split(',')[index] ?? '';
+    const here = ofVariants.split('\n').map((line) => line.trim().split(/\s+/));
+    const names = new Set(here.filter((words) => words[1] === `${layout}:`).map(([name]) => name ?? ''));
+    if (variant !== '') refuseUnknown('variant', variant, names);
+  }
+}
+
+function refuseUnknown(what: 'layout' | 'variant', name: string, known: ReadonlySet<string>): void {
+  if (known.has(name)) return;
+  const near = nearest(name, known);
+  throw new ReliveError(
+    'configuration',
+    `keyboard: ${what}: the system has no ${JSON.stringify(name)}${near === undefined ? '' : `; did you mean ${near}?`}`,
+    { hint: '/usr/share/X11/xkb/rules/base.lst of the package xkb-data lists layouts and their variants' },
+  );
 }
 
 async function addUser(

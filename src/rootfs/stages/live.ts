@@ -18,6 +18,7 @@ const files = [
   ['ssh/relive-ssh-host-keys.service', 'usr/lib/systemd/system/relive-ssh-host-keys.service', 0o644],
 ] as const;
 
+export const liveName = 'live';
 /** The names of the files that the live stage leaves beside the tree. */
 export const kernelName = 'vmlinuz';
 export const initrdName = 'initrd.img';
@@ -32,7 +33,7 @@ export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage
     files.map(async ([source]) => sha256(await readFile(join(runtime, source)))),
   );
   return {
-    name: 'live',
+    name: liveName,
     inputs: {
       files: files.map(([, target, mode], index) => [target, mode, digests[index]]),
       sourceDateEpoch,

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -294,7 +294,7 @@ boot: {parameters: ["a b"], verify: signatur}
     ['packages:', '6:10: packages: found nothing; allowed: a list'],
     ['overlay: 3', '6:10: overlay: found the number 3; allowed: a text or a list of texts'],
     ['overlay: [3]', '6:11: overlay[0]: found the number 3; allowed: a text; did you mean "3" in quotes?'],
-    ['scripts: [x]', expect.stringContaining('6:1: scripts: found an unknown key')],
+    ['persist: [x]', expect.stringContaining('6:1: persist: found an unknown key')],
     ['persist: []', expect.stringContaining('6:1: persist: found an unknown key')],
   ])('refuses %s', async (line, problem) => {
     const problems = await problemsOf({ one: `${profileText}${line}\n` });
@@ -497,4 +497,83 @@ describe('listProfiles and checkProfiles', () => {
     mkdirSync(join(site.directory, 'profiles'));
     expect(await checkProfiles(site, [])).toEqual({ checked: [], problems: [] });
   });
+});
+
+const withScripts = (text: string): Record<string, string> => ({
+  'profiles/base.yaml': `version: 1\nscripts:\n  - {name: paint, after: files}\n  - {name: more/sign, after: live}\n`,
+  'profiles/one.yaml': `${profileText}extends: [base]\n${text}`,
+  'scripts/paint': '#!/bin/sh\n',
+  'scripts/more/sign': '#!/bin/sh\n',
+  'scripts/third': '#!/bin/sh\n',
+});
+
+async function loadWith(text: string, executable = true): Promise<Profile> {
+  const files = withScripts(text);
+  const directory = siteWith(files);
+  for (const file of Object.keys(files).filter((name) => name.startsWith('scripts/'))) {
+    chmodSync(join(directory, file), executable ? 0o755 : 0o644);
+  }
+  return await loadProfile(await loadSite(directory), 'one');
+}
+
+describe('scripts', () => {
+  test('are joined, those of one name merged, with defaults and the lines that ask for them', async () => {
+    const { scripts } = await loadWith(
+      'scripts:\n  - {name: third, after: configure, where: host}\n  - {name: paint, after: packages, timeout: 5}\n',
+    );
+    expect(scripts).toMatchObject([
+      { name: 'paint', after: 'packages', where: 'system', timeoutSeconds: 5 },
+      { name: 'more/sign', after: 'live', timeoutSeconds: 600, at: { line: 4, column: 12 } },
+      { name: 'third', after: 'configure', where: 'host', timeoutSeconds: 600, at: { line: 8, column: 12 } },
+    ]);
+    expect(scripts[1]?.at.file).toMatch(/base\.yaml$/);
+  });
+
+  test('can be excluded by name', async () => {
+    const { scripts } = await loadWith('exclude: {scripts: [paint]}\n');
+    expect(scripts.map(({ name }) => name)).toEqual(['more/sign']);
+  });
+
+  test.each([
+    [
+      '{name: thrid, after: files}',
+      'but scripts/thrid is no file; allowed: more, paint, third; did you mean third?',
+    ],
+    ['{name: more, after: files}', 'but scripts/more is no file'],
+    ['{name: ../paint, after: files}', 'a file below scripts/'],
+    ['{name: third, after: boot}', 'allowed: bootstrap, packages, files, configure, live'],
+    ['{name: third}', 'after: is missing'],
+    ['{name: third, after: files, timeout: 0}', 'a number of seconds from 1 to 86400'],
+    ['{name: third, after: files, where: guest}', 'allowed: system, host'],
+  ])('%s is refused', async (item, says) => {
+    await expect(loadWith(`scripts:\n  - ${item}\n`)).rejects.toMatchObject({
+      code: 'configuration',
+      message: expect.stringContaining(says),
+    });
+  });
+
+  test('must be executable', async () => {
+    await expect(loadWith('', false)).rejects.toMatchObject({
+      message: expect.stringMatching(/nobody may execute scripts\/paint: chmod \+x \//),
+    });
+  });
+});
+
+describe('keyboard', () => {
+  test('is inherited as a whole: a variant belongs to its layout', async () => {
+    const { keyboard } = await load({
+      base: 'version: 1\nkeyboard: {layout: de, variant: nodeadkeys, options: [compose:menu]}\n',
+      one: `${profileText}extends: [base]\nkeyboard: {layout: "us,ru"}\n`,
+    });
+    expect(keyboard).toEqual({ layout: 'us,ru' });
+  });
+
+  test.each(['{layout: "de; reboot"}', '{layout: ""}', '{variant: x}', '{layout: de, options: ["$(x):y"]}'])(
+    '%s is refused',
+    async (text) => {
+      expect(await problemsOf({ one: `${profileText}keyboard: ${text}\n` })).toEqual([
+        expect.stringMatching(/^one\.yaml:6:\d+: keyboard/),
+      ]);
+    },
+  );
 });
