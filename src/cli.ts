@@ -50,9 +50,10 @@ async function execute(spec: CommandSpec, parsed: Omit<Call, 'context'>): Promis
   process.once('uncaughtException', (error) => process.exit(fail(error)));
   let signal: AbortSignal | undefined;
   try {
-    if (spec.needsRoot === true || spec.mounts === true) requireRoot(spec.name);
-    const inside = spec.mounts === true && insideNamespaces();
-    if (spec.mounts === true && !inside) return await enterNamespaces();
+    const mounts = typeof spec.mounts === 'function' ? spec.mounts(parsed.options) : spec.mounts === true;
+    if (spec.needsRoot === true || mounts) requireRoot(spec.name);
+    const inside = mounts && insideNamespaces();
+    if (mounts && !inside) return await enterNamespaces();
     signal = interruptSignal();
     if (inside) {
       sayInside();

@@ -27,7 +27,7 @@ export async function run(call: Call): Promise<CommandResult> {
   const size = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
   const text = unchanged
     ? `nothing changed since ${image.name}, which stays the newest image of ${profile.name}: ${image.directory}`
-    : `${image.name}: ${formatBytes(size)} in ${manifest.layers.length} layers, ${manifest.packages.length} packages, kernel ${manifest.kernel.version}\n${image.directory}`;
+    : `${image.name}: ${formatBytes(size)} in ${manifest.layers.length} layers, ${manifest.packages.length} packages, ${manifest.kernel === null ? 'no kernel' : `kernel ${manifest.kernel.version}`}\n${image.directory}`;
   return {
     ok: true,
     data: {

@@ -34,8 +34,8 @@ export interface CommandSpec {
   readonly examples: readonly Example[];
   /** Refused at once for anybody but root. */
   readonly needsRoot?: boolean;
-  /** Run in a private mount and PID namespace (implies needsRoot). */
-  readonly mounts?: boolean;
+  /** Run in a private mount and PID namespace (implies needsRoot); or whether these options make it so. */
+  readonly mounts?: boolean | ((options: Call['options']) => boolean);
   readonly load: () => Promise<{ readonly run: (call: Call) => Promise<CommandResult> }>;
 }
 

@@ -13,8 +13,15 @@ export async function run(call: Call): Promise<CommandResult> {
     try {
       const { kind, layers, suite, kernel, packages } = await readManifest(image);
       const size = layers.reduce((sum, layer) => sum + layer.size, 0);
-      rows.push([image.name, kind, formatBytes(size), suite, kernel.version, String(packages.length)]);
-      images.push({ ...image, kind, size, suite, kernel: kernel.version, packages: packages.length });
+      rows.push([
+        image.name,
+        kind,
+        formatBytes(size),
+        suite,
+        kernel?.version ?? '-',
+        String(packages.length),
+      ]);
+      images.push({ ...image, kind, size, suite, kernel: kernel?.version, packages: packages.length });
     } catch (error) {
       if (!isReliveError(error, 'corrupt')) throw error;
       rows.push([image.name, 'damaged', '', '', '', '']);

@@ -317,15 +317,21 @@ export const commands: readonly CommandSpec[] = [
   },
   {
     name: 'image export',
-    summary: 'write an image as one file that boots',
+    summary: 'write an image as one file: an ISO that boots, a container',
     description:
-      'The ISO starts by BIOS and UEFI, from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site.',
+      'The ISO starts by BIOS and UEFI, from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site. Containers become OCI archives, which podman and skopeo load; the tree of any image\nbecomes a tar archive. The same image gives the same bytes.',
     arguments: [{ name: '<image>', description: 'an image, or a profile for its newest one' }],
-    options: [{ flags: '--iso [file]', description: 'a hybrid ISO (default: isos/IMAGE.iso in the store)' }],
+    options: [
+      { flags: '--iso [file]', description: 'a hybrid ISO (default: isos/IMAGE.iso in the store)' },
+      { flags: '--oci <file>', description: 'an OCI archive, of a container' },
+      { flags: '--tar <file>', description: 'the whole tree as a tar archive' },
+    ],
     examples: [
       { command: 'relive image export demo --iso', says: 'the newest image of demo, into the store' },
       { command: 'relive image export demo-20261122.01 --iso /tmp/demo.iso', says: 'one image, elsewhere' },
+      { command: 'relive image export box --oci box.tar', says: 'then: podman load --input box.tar' },
     ],
+    mounts: ({ oci, tar }) => oci !== undefined || tar !== undefined,
     load: async () => await import('./image-export.ts'),
   },
   {

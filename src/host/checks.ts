@@ -62,6 +62,7 @@ const uses: Readonly<Record<string, PackageUse>> = {
   mtools: { purpose: 'the EFI system partition of an ISO', ask: ['mcopy', '--version'] },
   'qemu-system-x86': { purpose: 'booting images here', ask: ['qemu-system-x86_64', '--version'] },
   'squashfs-tools': { purpose: 'packing and unpacking layers', ask: ['mksquashfs', '-version'] },
+  tar: { purpose: 'exporting containers', ask: ['tar', '--version'] },
   'util-linux': { purpose: 'namespaces, locks, ending what was started', ask: ['unshare', '--version'] },
   xorriso: { purpose: 'writing and reading ISOs', ask: ['xorriso', '-version'] },
   'xz-utils': { purpose: 'indices of repositories', ask: ['xz', '--version'] },

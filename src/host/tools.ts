@@ -33,6 +33,7 @@ const packageOf: Readonly<Record<string, string>> = {
   'qemu-system-x86_64': 'qemu-system-x86',
   setpriv: 'util-linux',
   sync: 'coreutils',
+  tar: 'tar',
   umount: 'mount',
   veritysetup: 'cryptsetup-bin',
   unmkinitramfs: 'initramfs-tools-core',

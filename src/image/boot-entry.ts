@@ -1,16 +1,16 @@
 import { ReliveError } from '../core/error.ts';
 import { sha256 } from '../host/files.ts';
-import type { Manifest } from './manifest.ts';
+import type { BootManifest } from './manifest.ts';
 
 /** The consoles of a profile that names none: the screen, and the first serial line, which the reports go to. */
 const consoles = ['console=tty0', 'console=ttyS0,115200n8'];
 
 /** Where the layers are read from: the medium, or RAM, copied there as they are or unpacked. */
-type Ram = Manifest['boot']['ram'];
+type Ram = BootManifest['boot']['ram'];
 
 /** The kernel command line of an image: live-boot's, relive's own (runtime/initramfs/relive), the profile's. */
 export function kernelCommandLine(
-  manifest: Manifest,
+  manifest: BootManifest,
   manifestText: string,
   ram: Ram = manifest.boot.ram,
 ): string[] {
@@ -51,7 +51,7 @@ function quote(word: string): string {
  * Kernel and initrd are loaded by `relive_boot ROOT DIR PARAMETER...`, a function of the medium's GRUB: plain `linux`
  * and `initrd` would start the kernel alone when the initrd is refused, and say nothing of which file it was.
  */
-export function bootConfiguration(manifest: Manifest, manifestText: string): string {
+export function bootConfiguration(manifest: BootManifest, manifestText: string): string {
   const title = `${manifest.image} (${manifest.suite} ${manifest.architecture}, ${manifest.kind})`;
   const entry = (text: string, id: string, ram: Ram): string[] => [
     `menuentry ${quote(text)} --unrestricted --id ${quote(id)} "$relive_root" "$relive_dir" {`,

@@ -32,7 +32,7 @@ import { siteCommit } from './commit.ts';
 import { gatherIngredients, type Ingredients } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
 import { packageFile } from './lock.ts';
-import { formatManifest, type Manifest, type ManifestLayer } from './manifest.ts';
+import { boots, formatManifest, type Manifest, type ManifestLayer } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
 import { proveStack } from './prove.ts';
 import { sealImage } from './seal.ts';
@@ -50,10 +50,12 @@ import {
 const generation = 5;
 
 /** What each layer of a full image leaves out of the tree, in mksquashfs's extended wildcards. */
-const leftOut: Readonly<Record<ManifestLayer['role'], readonly string[]>> = {
-  base: ['boot/*', 'usr/lib/modules/*'],
-  kernel: ['!(boot|usr)', 'usr/!(lib)', 'usr/lib/!(modules)'],
-};
+const leftOut: readonly (readonly [ManifestLayer['role'], readonly string[]])[] = [
+  ['base', ['boot/*', 'usr/lib/modules/*']],
+  ['kernel', ['!(boot|usr)', 'usr/!(lib)', 'usr/lib/!(modules)']],
+];
+/** A container has no kernel: one layer holds all of it. */
+const containerLayers: typeof leftOut = [['base', []]];
 
 export interface BuildOptions {
   readonly offline: boolean;
@@ -177,16 +179,17 @@ async function buildLayers(
     }),
     await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
     await configureStage({ profile, sources: upstream, sourceDateEpoch }),
-    await liveStage({ sourceDateEpoch }),
+    ...(profile.host === 'container' ? [] : [await liveStage({ sourceDateEpoch })]),
   ];
   const scripts = await Promise.all(
     scriptPoints.map(async (after) => {
       return await scriptsStage({ profile, after, directory: site.directory, sourceDateEpoch });
     }),
   );
-  const withScripts = stages.flatMap((stage) => {
-    return [stage, ...scripts.filter((each) => each?.name === scriptsStageName(stage.name))];
-  });
+  const behind = (name: string) => scripts.filter((each) => each?.name === scriptsStageName(name));
+  const withScripts = stages.flatMap((stage) => [stage, ...behind(stage.name)]);
+  // Without a live stage its point is still the last one.
+  if (profile.host === 'container') withScripts.push(...behind(liveName));
   return await runStages(
     cache,
     withScripts.filter((stage) => stage !== undefined),
@@ -229,25 +232,27 @@ async function publish(built: Built, context: Context): Promise<BuildResult> {
   try {
     const packed = await pack(built, staging, context);
     // Scripts may come after it.
-    const top = layers.find(({ stage }) => stage === liveName);
-    if (top === undefined) throw new TypeError('a build without a live stage');
+    const output = layers.find(({ stage }) => stage === liveName)?.output;
     const described = await describe(built, {
       name,
       commit,
       inputs,
       tree: packed.tree,
       layers: packed.layers,
-      top,
+      output,
     });
     const directory = join(staging, imageName(name));
     await inStage(context, 'seal', async () => {
       await mkdir(directory);
       const text = formatManifest(described);
       await writeFile(join(directory, 'manifest.json'), text);
-      await writeFile(join(directory, 'boot.cfg'), bootConfiguration(described, text));
-      await copyFile(join(top.output, kernelName), join(directory, kernelName));
-      await copyFile(join(top.output, initrdName), join(directory, initrdName));
-      await sealImage(directory, packed.layers, key, ingredients.sourceDateEpoch, context);
+      if (boots(described) && output !== undefined) {
+        await writeFile(join(directory, 'boot.cfg'), bootConfiguration(described, text));
+        await copyFile(join(output, kernelName), join(directory, kernelName));
+        await copyFile(join(output, initrdName), join(directory, initrdName));
+      }
+      const { sourceDateEpoch } = ingredients;
+      await sealImage(directory, packed.layers, boots(described), key, sourceDateEpoch, context);
     });
     const image = await publishImage(site.store, name, directory, packed.layers);
     return { image, manifest: described, unchanged: false };
@@ -279,12 +284,12 @@ async function pack(
   try {
     const packed = await inStage(context, 'pack', async () => {
       const made: PackedLayer[] = [];
-      for (const role of ['base', 'kernel'] as const) {
+      for (const [role, exclude] of profile.host === 'container' ? containerLayers : leftOut) {
         const file = join(staging, `${role}.squashfs`);
         const { compression } = profile.image;
         const { sourceDateEpoch } = ingredients;
         await packTree(
-          { root: merged, output: file, compression, exclude: leftOut[role], sourceDateEpoch, stage: 'pack' },
+          { root: merged, output: file, compression, exclude, sourceDateEpoch, stage: 'pack' },
           context,
         );
         const { digest, size } = await digestFile(file, 'sha256', context.signal);
@@ -315,12 +320,10 @@ async function describe(
     readonly inputs: string;
     readonly tree: TreeDigest;
     readonly layers: readonly PackedLayer[];
-    readonly top: Layer;
+    /** The directory with kernel and initrd; a container has none. */
+    readonly output: string | undefined;
   },
 ): Promise<Manifest> {
-  const { output } = made.top;
-  const kernel = await digestFile(join(output, kernelName), 'sha256');
-  const version = (await readFile(join(output, 'kernel-version'), 'utf8')).trim();
   return {
     schema: 1,
     image: imageName(made.name),
@@ -334,9 +337,7 @@ async function describe(
     layers: made.layers.map(({ layer }) => layer),
     tree: made.tree.digest,
     unpacked: made.tree.bytes,
-    kernel: { version, ...kernel },
-    initrd: await digestFile(join(output, initrdName), 'sha256'),
-    boot: { ...profile.boot, parameters: [...profile.boot.parameters] },
+    ...(await describeBoot(profile, made.output)),
     lock: sha256(formatLock(ingredients.lock)),
     repositories: ingredients.lock.repositories,
     packages: ingredients.lock.packages.map((each) => ({
@@ -349,5 +350,18 @@ async function describe(
     inputs: made.inputs,
     sourceDateEpoch: ingredients.sourceDateEpoch,
     relive: reliveVersion,
+  };
+}
+
+async function describeBoot(
+  { boot }: Profile,
+  output: string | undefined,
+): Promise<Pick<Manifest, 'kernel' | 'initrd' | 'boot'>> {
+  if (output === undefined) return { kernel: null, initrd: null, boot: null };
+  const version = (await readFile(join(output, 'kernel-version'), 'utf8')).trim();
+  return {
+    kernel: { version, ...(await digestFile(join(output, kernelName), 'sha256')) },
+    initrd: await digestFile(join(output, initrdName), 'sha256'),
+    boot: { ...boot, parameters: [...boot.parameters] },
   };
 }

@@ -53,15 +53,15 @@ function factsOf(manifest: Manifest): Readonly<Record<string, string>> {
     suite: manifest.suite,
     architecture: manifest.architecture,
     host: manifest.host,
-    kernel: kernel.version,
-    'kernel file': kernel.digest,
-    initrd: initrd.digest,
+    kernel: kernel?.version ?? '',
+    'kernel file': kernel?.digest ?? '',
+    initrd: initrd?.digest ?? '',
     'base layer': layer('base'),
     'kernel layer': layer('kernel'),
     size: String(layers.reduce((sum, { size }) => sum + size, 0)),
     tree: manifest.tree,
-    'boot parameters': boot.parameters.join(' '),
-    'boot check': boot.verify,
+    'boot parameters': boot?.parameters.join(' ') ?? '',
+    'boot check': boot?.verify ?? '',
     lock: manifest.lock,
     'time of the newest package': new Date(manifest.sourceDateEpoch * 1000).toISOString(),
     relive: manifest.relive,
@@ -203,7 +203,7 @@ export async function diffImages(
             ),
         );
   const initrd =
-    before.initrd.digest === after.initrd.digest
+    before.initrd === null || after.initrd === null || before.initrd.digest === after.initrd.digest
       ? undefined
       : await compareInitrds(images, join(scratch, 'initrd'), context);
   return {

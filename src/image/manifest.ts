@@ -39,13 +39,16 @@ export const manifestSchema = z.strictObject({
   tree: digest,
   /** What the files of the tree take unpacked, in bytes. */
   unpacked: size,
-  kernel: z.strictObject({ version: word, digest, size }),
-  initrd: z.strictObject({ digest, size }),
-  boot: z.strictObject({
-    verify: z.enum(['signature', 'none']),
-    ram: z.enum(['none', 'layers', 'unpacked']),
-    parameters: z.array(z.string()),
-  }),
+  /** Null in a container, like the two below: nothing boots it. */
+  kernel: z.nullable(z.strictObject({ version: word, digest, size })),
+  initrd: z.nullable(z.strictObject({ digest, size })),
+  boot: z.nullable(
+    z.strictObject({
+      verify: z.enum(['signature', 'none']),
+      ram: z.enum(['none', 'layers', 'unpacked']),
+      parameters: z.array(z.string()),
+    }),
+  ),
   /** SHA-256 of the lock that the packages are from. */
   lock: digest,
   /** What the repositories said of themselves when the packages were resolved. */
@@ -62,6 +65,15 @@ export const manifestSchema = z.strictObject({
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;
+/** The manifest of an image that boots: one for a machine. */
+export type BootManifest = Omit<Manifest, 'kernel' | 'initrd' | 'boot'> & {
+  readonly [Key in 'kernel' | 'initrd' | 'boot']: NonNullable<Manifest[Key]>;
+};
+
+export function boots(manifest: Manifest): manifest is BootManifest {
+  return manifest.kernel !== null && manifest.initrd !== null && manifest.boot !== null;
+}
+
 export type ManifestLayer = Manifest['layers'][number];
 
 /** The text of a manifest: two spaces, one line an entry, so that it can be read and compared. */

@@ -5,8 +5,8 @@ import type { Context, Finding, FindingKind } from '../core/event.ts';
 import { digestFile, exists } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { bootConfiguration } from './boot-entry.ts';
-import { layerFile, type Manifest, parseManifest } from './manifest.ts';
-import { parseSums, sealedFiles, signedFiles, sumFiles } from './seal.ts';
+import { boots, layerFile, type Manifest, parseManifest } from './manifest.ts';
+import { bootFiles, parseSums, sealedFiles, signedFiles, sumFiles } from './seal.ts';
 import { type StoredImage, storePaths } from './store.ts';
 
 /** What a file must be, by the signed manifest. */
@@ -33,24 +33,18 @@ export async function verifyImage(
     findings.push(finding);
     context.emit(finding);
   };
-  const authentic = new Set<string>();
-  for (const name of signedFiles) {
-    if (await verifySignature(join(image.directory, name), keyring, find, context)) authentic.add(name);
-  }
-  await checkSums(image, find);
-
   const manifestFile = join(image.directory, 'manifest.json');
   // Nothing of a manifest is believed, not even for looking further, unless its signature is good.
-  if (!authentic.has('manifest.json')) return findings;
-  const text = await readFile(manifestFile, 'utf8');
-  let manifest: Manifest;
-  try {
-    manifest = parseManifest(text, manifestFile);
-  } catch (error) {
-    if (!isReliveError(error, 'corrupt')) throw error;
-    find('corrupt', manifestFile, messageOf(error));
-    return findings;
+  const authentic = await verifySignature(manifestFile, keyring, find, context);
+  const text = authentic ? await readFile(manifestFile, 'utf8') : undefined;
+  const manifest = text === undefined ? undefined : readAuthentic(text, manifestFile, find);
+  const bootable = manifest === undefined ? await hasBootFiles(image) : boots(manifest);
+  for (const name of signedFiles(bootable)) {
+    const path = join(image.directory, name);
+    if (path !== manifestFile) await verifySignature(path, keyring, find, context);
   }
+  await checkSums(image, bootable, find);
+  if (text === undefined || manifest === undefined) return findings;
   if (manifest.image !== image.name) {
     find(
       'inconsistent',
@@ -58,12 +52,18 @@ export async function verifyImage(
       `is the manifest of ${manifest.image}, but lies where ${image.name} belongs`,
     );
   }
-  await checkText(join(image.directory, 'boot.cfg'), bootConfiguration(manifest, text), find);
+  if (boots(manifest)) {
+    await checkText(join(image.directory, 'boot.cfg'), bootConfiguration(manifest, text), find);
+  }
   await checkText(storePaths.stack(store, image.name), stackText(manifest), find);
 
   const files: Expected[] = [
-    { path: join(image.directory, 'vmlinuz'), ...manifest.kernel },
-    { path: join(image.directory, 'initrd.img'), ...manifest.initrd },
+    ...(boots(manifest)
+      ? [
+          { path: join(image.directory, 'vmlinuz'), ...manifest.kernel },
+          { path: join(image.directory, 'initrd.img'), ...manifest.initrd },
+        ]
+      : []),
     ...manifest.layers.flatMap((layer) => [
       { path: storePaths.layer(store, layer), size: layer.size, digest: layer.digest },
       { path: storePaths.verity(store, layer), size: layer.verity.size, digest: layer.verity.digest },
@@ -83,7 +83,7 @@ export async function verifyImage(
       item: file.path,
     });
   }
-  await checkStrangers(image, find);
+  await checkStrangers(image, bootable, find);
   return findings;
 }
 
@@ -93,6 +93,22 @@ export function verifyStage({ name }: StoredImage): string {
 }
 
 type Find = (kind: FindingKind, path: string, detail: string) => void;
+
+function readAuthentic(text: string, file: string, find: Find): Manifest | undefined {
+  try {
+    return parseManifest(text, file);
+  } catch (error) {
+    if (!isReliveError(error, 'corrupt')) throw error;
+    find('corrupt', file, messageOf(error));
+    return undefined;
+  }
+}
+
+/** What kind of image it looks like where its manifest cannot tell. */
+async function hasBootFiles({ directory }: StoredImage): Promise<boolean> {
+  const there = await Promise.all(bootFiles.map(async (name) => await exists(join(directory, name))));
+  return there.includes(true);
+}
 
 function stackText(manifest: Manifest): string {
   return manifest.layers.map((layer) => `${layerFile(layer)}\n`).join('');
@@ -144,12 +160,12 @@ async function checkFile({ path, size, digest }: Expected, find: Find, context: 
 }
 
 /** Lists of checksums must say the same of each file as the others. */
-async function checkSums(image: StoredImage, find: Find): Promise<void> {
+async function checkSums(image: StoredImage, bootable: boolean, find: Find): Promise<void> {
   for (const [name, algorithm] of Object.entries(sumFiles)) {
     const path = join(image.directory, name);
     if (!(await exists(path))) continue;
     const sums = parseSums(await readFile(path, 'utf8'));
-    for (const file of sealedFiles) {
+    for (const file of sealedFiles(bootable)) {
       const stated = sums.get(file);
       if (stated === undefined) {
         find('inconsistent', path, `does not name ${file}`);
@@ -163,8 +179,8 @@ async function checkSums(image: StoredImage, find: Find): Promise<void> {
 }
 
 /** Files that no image has do not belong beside signed ones. */
-async function checkStrangers(image: StoredImage, find: Find): Promise<void> {
-  const known = new Set(signedFiles.flatMap((name) => [name, `${name}.sig`]));
+async function checkStrangers(image: StoredImage, bootable: boolean, find: Find): Promise<void> {
+  const known = new Set(signedFiles(bootable).flatMap((name) => [name, `${name}.sig`]));
   for (const name of await readdir(image.directory)) {
     if (!known.has(name)) find('unreferenced', join(image.directory, name), 'does not belong to the image');
   }

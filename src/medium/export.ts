@@ -5,7 +5,7 @@ import { type Context, inStage } from '../core/event.ts';
 import { takeNameAway, withScratchDirectory } from '../host/anonymous.ts';
 import { exists } from '../host/files.ts';
 import { publicKeysFile } from '../image/keys.ts';
-import { layerFile, verityFile } from '../image/manifest.ts';
+import { boots, layerFile, verityFile } from '../image/manifest.ts';
 import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { type IsoOptions, isoStage, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
@@ -16,6 +16,11 @@ export type ImageSource = Pick<Site, 'store' | 'keys'>;
 /** @throws ReliveError `not-found` for an image that wants its signatures checked, and no keys; `corrupt` */
 async function isoOptions(site: ImageSource, image: StoredImage): Promise<IsoOptions> {
   const manifest = await readManifest(image);
+  if (!boots(manifest)) {
+    throw new ReliveError('usage', `${image.name} is a container: it has no kernel that an ISO could start`, {
+      hint: `relive image export ${image.name} --oci FILE`,
+    });
+  }
   const keys = publicKeysFile(site);
   const signed = manifest.boot.verify === 'signature';
   if (signed && !(await exists(keys))) {

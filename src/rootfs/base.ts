@@ -14,12 +14,22 @@ const live = [
   'zstd',
 ];
 
-/** The kernel for each kind of host, and what belongs to it. */
-const kernel: Readonly<
+/** What each kind of host needs besides, by architecture. A container has neither a kernel nor anything that boots. */
+const ofHost: Readonly<
   Record<Profile['host'], Readonly<Record<Profile['architecture'], readonly string[]>>>
 > = {
-  'virtual-machine': { amd64: ['linux-image-cloud-amd64'] },
+  'bare-metal': {
+    amd64: ['linux-image-amd64', 'amd64-microcode', 'intel-microcode', ...firmware()],
+  },
+  // The agent starts where the machine has a channel for it, and only there.
+  'virtual-machine': { amd64: ['linux-image-cloud-amd64', 'qemu-guest-agent'] },
+  container: { amd64: [] },
 };
+
+/** For graphics and wired networks; what a wireless card needs is large and for the profile to name. */
+function firmware(): readonly string[] {
+  return ['firmware-linux', 'firmware-realtek', 'firmware-bnx2', 'firmware-bnx2x'];
+}
 
 function base(name: string, why: string): WantedPackage {
   return { name, why: 'base', from: `relive's base packages (${why})` };
@@ -28,8 +38,8 @@ function base(name: string, why: string): WantedPackage {
 /** The packages that a profile's system consists of beside the essential ones, each with who wants it. */
 export function wantedPackages(profile: Profile): WantedPackage[] {
   const wanted = [
-    ...live.map((name) => base(name, 'live system')),
-    ...kernel[profile.host][profile.architecture].map((name) => base(name, profile.host)),
+    ...(profile.host === 'container' ? [] : live).map((name) => base(name, 'live system')),
+    ...ofHost[profile.host][profile.architecture].map((name) => base(name, profile.host)),
     ...profile.packages.map(({ name, at }) => ({
       name,
       why: 'profile' as const,
@@ -39,6 +49,8 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
   if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));
+  // Not essential: a container may have come without.
+  if (profile.users.length > 0) wanted.push(base('passwd', 'users'));
   const layout = profile.keyboard?.layout;
   if (layout !== undefined) wanted.push(base('console-setup', `keyboard: ${layout}`));
   return [...new Map(wanted.map((each) => [each.name, each])).values()].toSorted((a, b) =>

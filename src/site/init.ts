@@ -109,7 +109,7 @@ export function siteYaml(
   const repository = (name: string, url: string, suites: readonly string[]): string => `  ${name}:
     url: [${JSON.stringify(url)}]
     suites: [${suites.join(', ')}]
-    components: [main]
+    components: [main, non-free-firmware]
     architectures: [${architecture}]
     signedBy: ${debianKeyring}
 `;

@@ -257,7 +257,12 @@ async function referenceProblems(site: Site, located: LocatedMap): Promise<Probl
       suggestion: nearest(text, overlays),
     });
   }
-  return [...problems, ...(await scriptProblems(site, located)), ...suiteProblems(site, located)];
+  return [
+    ...problems,
+    ...(await scriptProblems(site, located)),
+    ...suiteProblems(site, located),
+    ...hostProblems(site, located),
+  ];
 }
 
 function scriptFile(site: Site, name: string): string {
@@ -326,6 +331,29 @@ function suiteProblems(site: Site, located: LocatedMap): Problem[] {
     }
   }
   return problems;
+}
+
+/** The component of Debian's archive with the firmware and the microcode that real machines want. */
+const firmwareComponent = 'non-free-firmware';
+
+/** What does not go together with the host. */
+function hostProblems(site: Site, located: LocatedMap): Problem[] {
+  const host = valueAt(located, ['host']);
+  if (host?.kind !== 'scalar') return [];
+  if (host.value === 'container') {
+    return ['boot', 'keyboard'].flatMap((path) => {
+      const value = entry(located, path);
+      const text = `found settings for a machine, but the host is a container, which has no boot and no console`;
+      return value === undefined ? [] : [{ at: value.at, path, text }];
+    });
+  }
+  const named = textItems(entry(located, 'repositories')).flatMap(({ text }) => {
+    return Object.hasOwn(site.repositories, text) ? [site.repositories[text]] : [];
+  });
+  const has = named.some((repository) => repository?.components.includes(firmwareComponent) === true);
+  if (host.value !== 'bare-metal' || named.length === 0 || has) return [];
+  const text = `found "bare-metal", which takes firmware from the component ${firmwareComponent}; none of the repositories has it: add it to "components" in relive.yaml`;
+  return [{ at: host.at, path: 'host', text }];
 }
 
 async function keyringProblems({ name, signedBy, signedByAt }: Repository): Promise<Problem[]> {

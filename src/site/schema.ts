@@ -8,7 +8,7 @@ import * as syntax from './syntax.ts';
 
 export const suites = ['trixie', 'bookworm'] as const;
 export const architectures = ['amd64'] as const;
-export const hosts = ['virtual-machine'] as const;
+export const hosts = ['bare-metal', 'virtual-machine', 'container'] as const;
 export const bootstraps = ['mmdebstrap', 'debootstrap'] as const;
 export const verifications = ['signature', 'none'] as const;
 export const ramModes = ['none', 'layers', 'unpacked'] as const;

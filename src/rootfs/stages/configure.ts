@@ -168,6 +168,13 @@ async function addUser(
 }
 
 async function setServices(chroot: Chroot, { enable, disable, mask }: Profile['services']): Promise<void> {
+  const [first] = [...enable, ...disable, ...mask];
+  if (first === undefined) return;
+  if (!(await exists(join(chroot.root, 'usr/bin/systemctl')))) {
+    throw new ReliveError('configuration', `services: ${first}: the system has no systemd`, {
+      hint: 'a container has none unless its profile names one: add systemd-sysv to "packages"',
+    });
+  }
   for (const [verb, units] of [
     ['enable', enable],
     ['disable', disable],

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { ReliveError } from '../../core/error.ts';
 import { exists, sha256 } from '../../host/files.ts';
 import type { Stage } from '../layers.ts';
+import { writeInside } from '../links.ts';
 
 /** The files which go into every image as they are. */
 const runtime = fileURLToPath(new URL('../../../runtime', import.meta.url));
@@ -52,6 +53,7 @@ export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage
           onLine: () => undefined,
         });
       }
+      await takeAllMicrocode(root);
       const version = await kernelVersion(root);
       await writeFile(
         join(root, 'etc/initramfs-tools/conf.d/relive.conf'),
@@ -68,6 +70,19 @@ export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage
       await writeFile(join(output, 'kernel-version'), version);
     },
   };
+}
+
+/**
+ * Unless they are told otherwise, these packages put the microcode of the build host's processor into the initramfs
+ * (intel-microcode's README.Debian): it would be of no use elsewhere, and other bytes on each host.
+ */
+async function takeAllMicrocode(root: string): Promise<void> {
+  for (const [name, text] of [
+    ['intel-microcode', 'IUCODE_TOOL_INITRAMFS=early\nIUCODE_TOOL_SCANCPUS=no\n'],
+    ['amd64-microcode', 'AMD64UCODE_INITRAMFS=early\n'],
+  ] as const) {
+    if (await exists(join(root, 'etc/default', name))) await writeInside(root, `etc/default/${name}`, text);
+  }
 }
 
 /** The version of the one kernel in the system. */

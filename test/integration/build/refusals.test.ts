@@ -74,7 +74,7 @@ describe('what a profile cannot have', () => {
     expect(status).toBe(2);
     expect(last).toMatchObject({
       code: 'unknown-package',
-      hint: expect.stringContaining('debian (trixie main)'),
+      hint: expect.stringContaining('debian (trixie main non-free-firmware)'),
     });
     const [line] = String(last?.['message']).split('\n');
     expect(line).toMatch(new RegExp(`^${place}: no package "nanoo"; did you mean nano\\b`));

@@ -70,8 +70,18 @@ describe('relive init', () => {
         components,
       })),
     ).toEqual([
-      { name: 'debian', url: [archive], suites: ['trixie', 'trixie-updates'], components: ['main'] },
-      { name: 'debian-security', url: [security], suites: ['trixie-security'], components: ['main'] },
+      {
+        name: 'debian',
+        url: [archive],
+        suites: ['trixie', 'trixie-updates'],
+        components: ['main', 'non-free-firmware'],
+      },
+      {
+        name: 'debian-security',
+        url: [security],
+        suites: ['trixie-security'],
+        components: ['main', 'non-free-firmware'],
+      },
     ]);
     const profile = await loadProfile(site, 'demo');
     expect(profile).toMatchObject({ suite: 'trixie', host: 'virtual-machine', hostname: 'demo' });

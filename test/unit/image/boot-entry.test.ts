@@ -6,15 +6,16 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isReliveError } from '../../../src/core/error.ts';
 import { bootConfiguration, kernelCommandLine } from '../../../src/image/boot-entry.ts';
-import { formatManifest, type Manifest } from '../../../src/image/manifest.ts';
+import { type BootManifest, formatManifest } from '../../../src/image/manifest.ts';
 import { temporaryDirectory } from '../../support.ts';
 import { exampleManifest } from './example.ts';
 
-function withParameters(...parameters: readonly string[]): Manifest {
+function withParameters(...parameters: readonly string[]): BootManifest {
   return { ...exampleManifest, boot: { ...exampleManifest.boot, parameters: [...parameters] } };
 }
 
-const configurationOf = (manifest: Manifest): string => bootConfiguration(manifest, formatManifest(manifest));
+const configurationOf = (manifest: BootManifest): string =>
+  bootConfiguration(manifest, formatManifest(manifest));
 
 /** The arguments that a shell gives to `relive_boot`: its single quotes are GRUB's, and nothing else is special in them. */
 function wordsOfEntry(configuration: string): string[] {
@@ -24,7 +25,7 @@ function wordsOfEntry(configuration: string): string[] {
 }
 
 /** The last words of the kernel line, or that there is none. */
-function wordsOrRefusal(manifest: Manifest, count: number): string[] | 'refused' {
+function wordsOrRefusal(manifest: BootManifest, count: number): string[] | 'refused' {
   try {
     return wordsOfEntry(configurationOf(manifest)).slice(-count);
   } catch (error) {

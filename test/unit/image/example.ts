@@ -1,7 +1,7 @@
-import type { Manifest } from '../../../src/image/manifest.ts';
+import type { BootManifest } from '../../../src/image/manifest.ts';
 
 /** A manifest as a build writes it, with made-up digests. */
-export const exampleManifest: Manifest = {
+export const exampleManifest: BootManifest = {
   schema: 1,
   image: 'demo-20261122.01',
   kind: 'full',

@@ -305,7 +305,7 @@ boot: {parameters: ["a b"], verify: signatur}
     expect(await problemsOf({ one: 'version: 1\n' })).toEqual([
       'one.yaml:1:1: suite: is missing; allowed: trixie, bookworm',
       'one.yaml:1:1: architecture: is missing; allowed: amd64',
-      'one.yaml:1:1: host: is missing; allowed: virtual-machine',
+      'one.yaml:1:1: host: is missing; allowed: bare-metal, virtual-machine, container',
       'one.yaml:1:1: repositories: is missing; allowed: a list',
     ]);
   });
@@ -576,4 +576,27 @@ describe('keyboard', () => {
       ]);
     },
   );
+});
+
+describe('host', () => {
+  test('bare metal takes firmware from a component that a repository must have', async () => {
+    const bare = profileText.replace('virtual-machine', 'bare-metal');
+    expect(await problemsOf({ one: bare })).toEqual([
+      expect.stringMatching(/^one\.yaml:4:7: host: .* non-free-firmware; .* "components" in relive\.yaml$/),
+    ]);
+    const directory = siteWith({
+      'relive.yaml': siteText.replace('[main]', '[main, non-free-firmware]'),
+      'profiles/one.yaml': bare,
+    });
+    expect((await loadProfile(await loadSite(directory), 'one')).host).toBe('bare-metal');
+  });
+
+  test('a container has no boot and no console', async () => {
+    const box = profileText.replace('virtual-machine', 'container');
+    expect(await problemsOf({ one: box })).toEqual([]);
+    expect(await problemsOf({ one: `${box}boot: {parameters: [quiet]}\nkeyboard: {layout: de}\n` })).toEqual([
+      expect.stringMatching(/^one\.yaml:6:7: boot: /),
+      expect.stringMatching(/^one\.yaml:7:11: keyboard: /),
+    ]);
+  });
 });
