@@ -180,7 +180,9 @@ export const commands: readonly CommandSpec[] = [
   },
   {
     name: 'profile check',
-    summary: 'check profiles: their files, what they extend and what they refer to',
+    summary: 'check profiles: their files, what they refer to and what would become of them',
+    description:
+      "Offline, and without root. Of profiles without a fault in their files: unknown packages (by the mirror's indices), overlays\nwith what cannot enter a system or with files of packages, units that nothing brings, users that packages make (by the lock\nand the packages in the mirror). Says what it could not look at. Exit status 1 when it finds anything.",
     arguments: [{ name: '[profile...]', description: 'the profiles (default: all)' }],
     examples: [
       { command: 'relive profile check', says: 'all of the site; exit status 1 when something is wrong' },

@@ -11,6 +11,7 @@ import { publishedSuite } from './state.ts';
  * Reads the Packages index of a published suite, package by package.
  * @param index component and architecture
  * @param onPackage called with each package; what it got before an error must not be used
+ * @param more names of further fields to hand over
  * @throws ReliveError `not-found` (suite or index not mirrored), `corrupt`, `unsafe-path`, `tool-missing`
  */
 export async function readPackages(
@@ -20,6 +21,7 @@ export async function readPackages(
   index: { readonly component: string; readonly architecture: string },
   onPackage: (entry: PackageEntry) => void,
   context: Context,
+  more: readonly string[] = [],
 ): Promise<void> {
   const { directory, state } = await publishedSuite(mirrorDirectory, repository, suite);
   const plain = `${index.component}/binary-${index.architecture}/Packages`;
@@ -32,5 +34,5 @@ export async function readPackages(
   const path = join(directory, file.path);
   const { ending } = splitCompression(file.path);
   const expected = ending === '' ? file : file.uncompressed;
-  await readIndexFile({ path, ending, expected }, packagesReader(path, onPackage), context);
+  await readIndexFile({ path, ending, expected }, packagesReader(path, onPackage, more), context);
 }

@@ -1,5 +1,5 @@
 import { ReliveError } from '../core/error.ts';
-import type { Finding } from '../core/event.ts';
+import type { Finding, FindingKind } from '../core/event.ts';
 import { formatPosition, type Position } from './position.ts';
 
 /** So many problems are shown in one error. */
@@ -32,10 +32,10 @@ export function formatProblem(problem: Problem): string {
 }
 
 /** The same problem as a finding of a check. */
-export function findingOf(problem: Problem): Finding {
+export function findingOf(problem: Problem, kind: FindingKind = 'unsuitable'): Finding {
   return {
     event: 'finding',
-    kind: 'unsuitable',
+    kind,
     path: formatPosition(problem.at),
     detail: details(problem),
   };

@@ -503,13 +503,18 @@ export async function listProfiles(site: Site): Promise<ProfileSummary[]> {
  * Finds everything wrong with profiles: their files, what they extend and what they refer to. A profile that another one
  * extends need not be complete.
  * @param names the profiles; all of the site when empty
- * @returns the names that were checked, and the problems in the order of files and lines
+ * @returns the names that were checked, the problems in the order of files and lines, and the profiles without any
  * @throws ReliveError `not-found` for a name that is no profile's
  */
 export async function checkProfiles(
   site: Site,
   names: readonly string[],
-): Promise<{ readonly checked: readonly string[]; readonly problems: readonly Problem[] }> {
+): Promise<{
+  readonly checked: readonly string[];
+  readonly problems: readonly Problem[];
+  /** Those of the checked ones that a build could take. */
+  readonly good: readonly ResolvedProfile[];
+}> {
   const known = await profileNames(site);
   const unknown = names.find((name) => !known.includes(name));
   if (unknown !== undefined) throw unknownProfile(site, unknown, known);
@@ -525,6 +530,9 @@ export async function checkProfiles(
     .flatMap(({ chain, problems: wrong, incomplete }) => {
       return parents.has(chain.files.at(-1)?.name ?? '') ? wrong : wrong.concat(incomplete);
     });
+  const good = examined.flatMap(({ resolved }) => {
+    return resolved !== undefined && checked.includes(resolved.profile.name) ? [resolved] : [];
+  });
   const stray = names.length === 0 ? await strayFiles(site) : [];
-  return { checked, problems: sortedProblems([...problems, ...stray]) };
+  return { checked, problems: sortedProblems([...problems, ...stray]), good };
 }

@@ -1,31 +1,9 @@
-import {
-  chmod,
-  copyFile,
-  lchown,
-  lstat,
-  lutimes,
-  mkdir,
-  readdir,
-  readFile,
-  readlink,
-  rm,
-  symlink,
-} from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { chmod, copyFile, lchown, lstat, lutimes, mkdir, rm, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
-import { sha256 } from '../../host/files.ts';
 import type { Stage } from '../layers.ts';
 import { placeInside, throughLinks } from '../links.ts';
-
-/** One entry of an overlay, as it enters the system: owned by root. */
-interface Entry {
-  readonly path: string;
-  readonly mode: number;
-  readonly kind: 'directory' | 'file' | 'link';
-  /** The file's SHA-256, or the link's target. */
-  readonly content: string;
-  readonly source: string;
-}
+import { type OverlayEntry, readOverlay } from '../overlay.ts';
 
 export interface FilesOptions {
   /** Directories whose contents are copied onto the root, in this order. */
@@ -38,7 +16,16 @@ export interface FilesOptions {
  * @throws ReliveError `configuration` for what cannot be a file of an overlay
  */
 export async function filesStage({ overlays, sourceDateEpoch }: FilesOptions): Promise<Stage> {
-  const entries = (await Promise.all(overlays.map(async (overlay) => await readOverlay(overlay)))).flat();
+  const read = await Promise.all(overlays.map(async (overlay) => await readOverlay(overlay)));
+  const entries = read.flatMap((each) => each.entries);
+  const faults = read.flatMap((each) => each.faults);
+  if (faults.length > 0) {
+    throw new ReliveError(
+      'configuration',
+      faults.map(({ source, detail }) => `${source}: ${detail}`).join('\n'),
+      { hint: [...new Set(faults.map(({ hint }) => hint))].join('; ') },
+    );
+  }
   return {
     name: 'files',
     inputs: {
@@ -51,38 +38,8 @@ export async function filesStage({ overlays, sourceDateEpoch }: FilesOptions): P
   };
 }
 
-async function readOverlay(overlay: string): Promise<Entry[]> {
-  const found: Entry[] = [];
-  const walk = async (directory: string): Promise<void> => {
-    for (const name of (await readdir(directory)).toSorted()) {
-      const source = join(directory, name);
-      const path = relative(overlay, source);
-      const status = await lstat(source);
-      const mode = status.mode & 0o7777;
-      if (status.isSymbolicLink()) {
-        found.push({ path, mode: 0o777, kind: 'link', content: await readlink(source), source });
-      } else if (status.isDirectory()) {
-        found.push({ path, mode, kind: 'directory', content: '', source });
-        await walk(source);
-      } else if (status.isFile()) {
-        found.push({ path, mode, kind: 'file', content: sha256(await readFile(source)), source });
-      } else {
-        throw new ReliveError(
-          'configuration',
-          `${source}: an overlay holds files, directories and links only`,
-          {
-            hint: 'device nodes, sockets and pipes are made at boot by systemd-tmpfiles (tmpfiles.d(5))',
-          },
-        );
-      }
-    }
-  };
-  await walk(overlay);
-  return found;
-}
-
 /** Puts one entry into the system. No link of the system is followed on the way. */
-async function place(entry: Entry, root: string, sourceDateEpoch: number): Promise<void> {
+async function place(entry: OverlayEntry, root: string, sourceDateEpoch: number): Promise<void> {
   const target = join(root, await throughLinks(root, entry.path));
   const there = await lstat(target).catch(() => undefined);
   if (entry.kind === 'directory') {

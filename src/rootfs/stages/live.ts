@@ -19,6 +19,9 @@ const files = [
   ['ssh/relive-ssh-host-keys.service', 'usr/lib/systemd/system/relive-ssh-host-keys.service', 0o644],
 ] as const;
 
+/** The paths of relive's own files in a system. */
+export const liveFiles: readonly string[] = files.map(([, target]) => target);
+
 export const liveName = 'live';
 /** The names of the files that the live stage leaves beside the tree. */
 export const kernelName = 'vmlinuz';
