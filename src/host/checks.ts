@@ -4,6 +4,7 @@ import { freemem, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { isReliveError, messageOf, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { emulationHint, isNative, runsPrograms } from './emulation.ts';
 import { exists, freeBytes } from './files.ts';
 import { type RunResult, run } from './process.ts';
 import { findTool, toolsByPackage } from './tools.ts';
@@ -101,6 +102,7 @@ export async function checkHost(siteDirectory: string, context: Context): Promis
     checkRoot(),
     checkMachine(),
     ...packages,
+    ...(await checkEmulation(context)),
     ...(await checkFirmware()),
     keyring,
     ...kernel,
@@ -172,6 +174,30 @@ async function checkPackage(name: string, tools: readonly string[], context: Con
       hint: `apt-get install --reinstall ${name}`,
     };
   }
+}
+
+/** Whether systems of other architectures can be built here. */
+async function checkEmulation(context: Context): Promise<Check[]> {
+  // Only root may try.
+  if (process.geteuid?.() !== 0) return [];
+  const others = ['arm64', 'armhf', 'i386'].filter((architecture) => architecture !== ownArchitecture());
+  return await Promise.all(
+    others.map(async (architecture): Promise<Check> => {
+      const common = {
+        name: `programs for ${architecture}`,
+        needed: false,
+        purpose: `profiles with "architecture: ${architecture}"`,
+      };
+      if (await runsPrograms(architecture, context)) {
+        return { ...common, state: 'good', detail: isNative(architecture) ? 'run' : 'run, emulated' };
+      }
+      return { ...common, state: 'missing', detail: 'do not run', hint: emulationHint(architecture) };
+    }),
+  );
+}
+
+function ownArchitecture(): string {
+  return process.arch === 'x64' ? 'amd64' : process.arch;
 }
 
 /** Files without a program: GRUB's modules, firmware for virtual machines. */

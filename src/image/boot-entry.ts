@@ -2,8 +2,13 @@ import { ReliveError } from '../core/error.ts';
 import { sha256 } from '../host/files.ts';
 import type { BootManifest } from './manifest.ts';
 
-/** The consoles of a profile that names none: the screen, and the first serial line, which the reports go to. */
-const consoles = ['console=tty0', 'console=ttyS0,115200n8'];
+/** The first serial line of a machine, which the reports go to. */
+const serialLines: Readonly<Record<string, string>> = { arm64: 'ttyAMA0', armhf: 'ttyAMA0' };
+
+/** The consoles of a profile that names none: the screen and the serial line. */
+function consolesOf(architecture: string): readonly string[] {
+  return ['console=tty0', `console=${serialLines[architecture] ?? 'ttyS0'},115200n8`];
+}
 
 /** Where the layers are read from: the medium, or RAM, copied there as they are or unpacked. */
 type Ram = BootManifest['boot']['ram'];
@@ -22,7 +27,9 @@ export function kernelCommandLine(
     `relive.image=${manifest.image}`,
     `relive.manifest=sha256:${sha256(manifestText)}`,
     ...(ram === 'none' ? [] : [`relive.ram=${ram}`]),
-    ...(parameters.some((parameter) => parameter.startsWith('console=')) ? [] : consoles),
+    ...(parameters.some((parameter) => parameter.startsWith('console='))
+      ? []
+      : consolesOf(manifest.architecture)),
     ...parameters,
   ];
 }

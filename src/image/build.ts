@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
+import { requirePrograms } from '../host/emulation.ts';
 import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
 import { type SecretKey, signClear } from '../host/gpg.ts';
 import { dearmour } from '../host/gpgv.ts';
@@ -96,6 +97,7 @@ async function build(
   context: Context,
 ): Promise<BuildResult> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
+  await requirePrograms(profile.architecture, context);
   const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
   const cache = await plainPath(site.cache, context);
   const scratch = join(cache, 'scratch');

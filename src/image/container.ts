@@ -29,6 +29,9 @@ const types = {
 /** Debian's architectures in the words of Go, which the OCI image configuration uses. */
 const platforms: Readonly<Record<string, object>> = {
   amd64: { architecture: 'amd64' },
+  arm64: { architecture: 'arm64' },
+  armhf: { architecture: 'arm', variant: 'v7' },
+  i386: { architecture: '386' },
 };
 
 /** The same order, owners by number, and no time or attribute that packing itself makes. */

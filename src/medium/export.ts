@@ -13,13 +13,25 @@ import { type IsoOptions, isoStage, volumeIdOf, writeIso, writeIsoInto } from '.
 /** Where the images and the public keys of a site are; absolute paths. */
 export type ImageSource = Pick<Site, 'store' | 'keys'>;
 
-/** @throws ReliveError `not-found` for an image that wants its signatures checked, and no keys; `corrupt` */
+/** What GRUB for PCs starts; i386 by BIOS. */
+const isoArchitectures: readonly string[] = ['amd64', 'i386'];
+
+/** @throws ReliveError `usage` for an image that no ISO can start, `not-found` for an image that wants its signatures checked, and no keys; `corrupt` */
 async function isoOptions(site: ImageSource, image: StoredImage): Promise<IsoOptions> {
   const manifest = await readManifest(image);
   if (!boots(manifest)) {
     throw new ReliveError('usage', `${image.name} is a container: it has no kernel that an ISO could start`, {
       hint: `relive image export ${image.name} --oci FILE`,
     });
+  }
+  if (!isoArchitectures.includes(manifest.architecture)) {
+    throw new ReliveError(
+      'usage',
+      `${image.name} is for ${manifest.architecture}; ISOs start ${isoArchitectures.join(' and ')} only`,
+      {
+        hint: `kernel, initrd and boot.cfg are in ${image.directory}, the layers in ${storePaths.layers(site.store)}`,
+      },
+    );
   }
   const keys = publicKeysFile(site);
   const signed = manifest.boot.verify === 'signature';

@@ -14,22 +14,31 @@ const live = [
   'zstd',
 ];
 
+/** For graphics and wired networks; what a wireless card needs is large and for the profile to name. */
+const firmware = ['firmware-linux', 'firmware-realtek', 'firmware-bnx2', 'firmware-bnx2x'];
+const microcode = ['amd64-microcode', 'intel-microcode'];
+/** It starts where the machine has a channel for it, and only there. */
+const agent = 'qemu-guest-agent';
+
 /** What each kind of host needs besides, by architecture. A container has neither a kernel nor anything that boots. */
 const ofHost: Readonly<
   Record<Profile['host'], Readonly<Record<Profile['architecture'], readonly string[]>>>
 > = {
   'bare-metal': {
-    amd64: ['linux-image-amd64', 'amd64-microcode', 'intel-microcode', ...firmware()],
+    amd64: ['linux-image-amd64', ...microcode, ...firmware],
+    arm64: ['linux-image-arm64', ...firmware],
+    armhf: ['linux-image-armmp', ...firmware],
+    i386: ['linux-image-686-pae', ...microcode, ...firmware],
   },
-  // The agent starts where the machine has a channel for it, and only there.
-  'virtual-machine': { amd64: ['linux-image-cloud-amd64', 'qemu-guest-agent'] },
-  container: { amd64: [] },
+  // Debian has cloud kernels for two of them.
+  'virtual-machine': {
+    amd64: ['linux-image-cloud-amd64', agent],
+    arm64: ['linux-image-cloud-arm64', agent],
+    armhf: ['linux-image-armmp', agent],
+    i386: ['linux-image-686-pae', agent],
+  },
+  container: { amd64: [], arm64: [], armhf: [], i386: [] },
 };
-
-/** For graphics and wired networks; what a wireless card needs is large and for the profile to name. */
-function firmware(): readonly string[] {
-  return ['firmware-linux', 'firmware-realtek', 'firmware-bnx2', 'firmware-bnx2x'];
-}
 
 function base(name: string, why: string): WantedPackage {
   return { name, why: 'base', from: `relive's base packages (${why})` };

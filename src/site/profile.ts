@@ -261,7 +261,7 @@ async function referenceProblems(site: Site, located: LocatedMap): Promise<Probl
     ...problems,
     ...(await scriptProblems(site, located)),
     ...suiteProblems(site, located),
-    ...hostProblems(site, located),
+    ...machineProblems(site, located),
   ];
 }
 
@@ -336,7 +336,19 @@ function suiteProblems(site: Site, located: LocatedMap): Problem[] {
 /** The component of Debian's archive with the firmware and the microcode that real machines want. */
 const firmwareComponent = 'non-free-firmware';
 
-/** What does not go together with the host. */
+/** What does not go together with the architecture and with the host. */
+function machineProblems(site: Site, located: LocatedMap): Problem[] {
+  const architecture = entry(located, 'architecture');
+  const suite = entry(located, 'suite');
+  const past = architecture?.kind === 'scalar' && architecture.value === 'i386';
+  if (past && suite?.kind === 'scalar' && suite.value === 'trixie') {
+    const text =
+      'found "i386", for which Debian has no kernel any more in trixie; allowed: with "suite: bookworm"';
+    return [{ at: architecture.at, path: 'architecture', text }, ...hostProblems(site, located)];
+  }
+  return hostProblems(site, located);
+}
+
 function hostProblems(site: Site, located: LocatedMap): Problem[] {
   const host = valueAt(located, ['host']);
   if (host?.kind !== 'scalar') return [];

@@ -7,7 +7,7 @@ import * as syntax from './syntax.ts';
  */
 
 export const suites = ['trixie', 'bookworm'] as const;
-export const architectures = ['amd64'] as const;
+export const architectures = ['amd64', 'arm64', 'armhf', 'i386'] as const;
 export const hosts = ['bare-metal', 'virtual-machine', 'container'] as const;
 export const bootstraps = ['mmdebstrap', 'debootstrap'] as const;
 export const verifications = ['signature', 'none'] as const;

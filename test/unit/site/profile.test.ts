@@ -304,7 +304,7 @@ boot: {parameters: ["a b"], verify: signatur}
   test('a profile lacks what a build needs: all of it is named', async () => {
     expect(await problemsOf({ one: 'version: 1\n' })).toEqual([
       'one.yaml:1:1: suite: is missing; allowed: trixie, bookworm',
-      'one.yaml:1:1: architecture: is missing; allowed: amd64',
+      'one.yaml:1:1: architecture: is missing; allowed: amd64, arm64, armhf, i386',
       'one.yaml:1:1: host: is missing; allowed: bare-metal, virtual-machine, container',
       'one.yaml:1:1: repositories: is missing; allowed: a list',
     ]);
@@ -600,5 +600,18 @@ describe('host', () => {
       expect.stringMatching(/^one\.yaml:6:7: boot: /),
       expect.stringMatching(/^one\.yaml:7:11: keyboard: /),
     ]);
+  });
+
+  test('i386 ended with bookworm', async () => {
+    const trixie = profileText.replace('amd64', 'i386');
+    expect(await problemsOf({ one: trixie })).toEqual([
+      expect.stringMatching(/^one\.yaml:3:15: architecture: found "i386", .*bookworm"$/),
+      expect.stringContaining('which has no i386 in relive.yaml'),
+    ]);
+    const directory = siteWith({
+      'relive.yaml': siteText.replace('[amd64]', '[i386]'),
+      'profiles/one.yaml': trixie.replace('trixie', 'bookworm'),
+    });
+    expect((await loadProfile(await loadSite(directory), 'one')).architecture).toBe('i386');
   });
 });
