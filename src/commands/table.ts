@@ -337,6 +337,19 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./image-export.ts'),
   },
   {
+    name: 'image compare',
+    summary: 'pack the system of a profile with every compression, and say what each comes to',
+    description:
+      'Builds the stages (or takes them from the cache), packs the whole tree with gzip, lzma, lzo, lz4, xz and zstd, and reads\nevery file once. The compression of the profile is taken with its level, the others with their own. Publishes nothing.',
+    arguments: [{ name: '<profile>', description: 'the name of a profile of the site' }],
+    options: [{ flags: '--offline', description: 'use what the mirror has, and no network' }],
+    examples: [
+      { command: 'relive image compare demo', says: 'size, time to pack, time to read, who can boot it' },
+    ],
+    mounts: true,
+    load: async () => await import('./image-compare.ts'),
+  },
+  {
     name: 'vm',
     summary: 'boot an image here, in QEMU',
     description:

@@ -96,6 +96,27 @@ async function build(
   options: BuildOptions,
   context: Context,
 ): Promise<BuildResult> {
+  return await withLayers(site, profile, options, context, async (built) => {
+    const store = await lockStore(site.store, context);
+    try {
+      return await tellingOfDisk(`the store ${site.store}`, async () => await publish(built, context));
+    } finally {
+      await store.release();
+    }
+  });
+}
+
+/**
+ * Runs the stages of a profile, or takes their layers from the cache, and `work` with them, while the cache is locked.
+ * Must run inside the private namespaces.
+ */
+export async function withLayers<T>(
+  site: Site,
+  profile: Profile,
+  options: BuildOptions,
+  context: Context,
+  work: (built: Built) => Promise<T>,
+): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
   await requirePrograms(profile.architecture, context);
   const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
@@ -110,14 +131,9 @@ async function build(
       `the cache ${site.cache}`,
       async () => await buildLayers(site, profile, ingredients, key, { cache, scratch }, context),
     );
-    const store = await lockStore(site.store, context);
     try {
-      return await tellingOfDisk(
-        `the store ${site.store}`,
-        async () => await publish({ site, profile, ingredients, layers, key, scratch }, context),
-      );
+      return await work({ site, profile, ingredients, layers, key, scratch });
     } finally {
-      await store.release();
       await pruneLayers(site.cache);
     }
   } finally {
@@ -181,7 +197,9 @@ async function buildLayers(
     }),
     await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
     await configureStage({ profile, sources: upstream, sourceDateEpoch }),
-    ...(profile.host === 'container' ? [] : [await liveStage({ sourceDateEpoch })]),
+    ...(profile.host === 'container'
+      ? []
+      : [await liveStage({ initrd: profile.image.initrd, sourceDateEpoch })]),
   ];
   const scripts = await Promise.all(
     scriptPoints.map(async (after) => {
@@ -202,7 +220,8 @@ async function buildLayers(
 /** The key that an image is sealed with, and the GnuPG home that it lies in. */
 type BuildKey = SecretKey & { readonly home: string };
 
-interface Built {
+/** A system whose stages are done. */
+export interface Built {
   readonly site: Site;
   readonly profile: Profile;
   readonly ingredients: Ingredients;
@@ -304,7 +323,7 @@ async function pack(
     });
     const tree = await inStage(context, 'prove', async () => {
       const meant = await digestTree(merged, context);
-      const files = packed.map(({ file }) => file);
+      const files = packed.map(({ file, layer }) => ({ file, algorithm: layer.compression }));
       await proveStack(files, meant.digest, join(scratch, 'proof'), context);
       return meant;
     });

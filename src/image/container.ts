@@ -73,7 +73,10 @@ export async function exportContainer(
     try {
       return await withScratchDirectory(dirname(file), async (scratch) => {
         const tree = join(scratch, 'tree.tar');
-        const layers = manifest.layers.map((layer) => storePaths.layer(store, layer));
+        const layers = manifest.layers.map((layer) => ({
+          file: storePaths.layer(store, layer),
+          algorithm: layer.compression,
+        }));
         await withStack(layers, join(scratch, 'stack'), context, async (root) => {
           await run('tar', [...tarArguments, '--file', tree, '--directory', root, '.'], context);
           if (format === 'oci') await writeOci({ image, manifest, root, tree, scratch }, context);

@@ -130,9 +130,12 @@ async function withTree<T>(
   context: Context,
   use: (root: string) => Promise<T>,
 ): Promise<T> {
-  const files = manifest.layers.map((layer) => storePaths.layer(store, layer));
-  for (const [index, { digest }] of manifest.layers.entries()) {
-    const file = files[index] ?? '';
+  const files = manifest.layers.map((layer) => ({
+    file: storePaths.layer(store, layer),
+    algorithm: layer.compression,
+    digest: layer.digest,
+  }));
+  for (const { file, digest } of files) {
     if ((await digestFile(file, 'sha256', context.signal)).digest !== digest) {
       throw new ReliveError('corrupt', `${file} is not the layer that ${image.name} was made with`, {
         hint: `relive image verify ${image.name} names all that is damaged`,

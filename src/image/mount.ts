@@ -1,16 +1,22 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
-import { mountSquashfs, mountStack, unmount } from '../rootfs/stack.ts';
+import { mountStack, openSquashfs, unmount } from '../rootfs/stack.ts';
+
+/** A SquashFS file and its compression. */
+export interface PackedFile {
+  readonly file: string;
+  readonly algorithm: string;
+}
 
 /**
- * Mounts packed layers, stacked as they boot, for as long as `use` takes. Inside the private namespaces only.
- * @param layers the SquashFS files, bottom first
- * @param scratch a directory for mount points
+ * Mounts packed layers, stacked as they boot, for as long as `use` takes; those that the kernel cannot read are unpacked. Inside the private namespaces only.
+ * @param layers the SquashFS files, bottom first, each with its compression
+ * @param scratch a directory for mount points, which is removed
  * @param use gets the directory that shows the tree, read-only
  */
 export async function withStack<T>(
-  layers: readonly string[],
+  layers: readonly PackedFile[],
   scratch: string,
   context: Context,
   use: (root: string) => Promise<T>,
@@ -19,10 +25,9 @@ export async function withStack<T>(
   const lower: string[] = [];
   const mounted: string[] = [];
   try {
-    for (const [index, file] of layers.entries()) {
+    for (const [index, { file, algorithm }] of layers.entries()) {
       const target = join(scratch, String(index));
-      await mountSquashfs(file, target, context);
-      mounted.push(target);
+      if (await openSquashfs(file, algorithm, target, context)) mounted.push(target);
       lower.push(target);
     }
     const merged = join(scratch, 'merged');
@@ -31,5 +36,7 @@ export async function withStack<T>(
     return await use(merged);
   } finally {
     for (const target of mounted.toReversed()) await unmount(target, context);
+    // What was unpacked; what was mounted is an empty directory now.
+    await rm(scratch, { recursive: true, force: true });
   }
 }

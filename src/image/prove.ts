@@ -1,17 +1,17 @@
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { digestTree } from '../rootfs/tree.ts';
-import { withStack } from './mount.ts';
+import { type PackedFile, withStack } from './mount.ts';
 
 /**
  * Proves that packed layers, stacked as they will boot, show the tree that was meant.
- * @param layers the SquashFS files, bottom first
+ * @param layers the SquashFS files, bottom first, each with its compression
  * @param meant the digest of the tree
  * @param scratch a directory for mount points
  * @throws ReliveError `corrupt`
  */
 export async function proveStack(
-  layers: readonly string[],
+  layers: readonly PackedFile[],
   meant: string,
   scratch: string,
   context: Context,

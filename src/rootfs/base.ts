@@ -1,5 +1,6 @@
 import { formatPosition } from '../site/position.ts';
 import type { Profile } from '../site/profile.ts';
+import { initrdPackage } from './initrd.ts';
 import type { WantedPackage } from './resolve.ts';
 
 /** What every live system needs to boot: an init, the means to make an initramfs, and live-boot in it. */
@@ -11,7 +12,6 @@ const live = [
   'systemd-sysv',
   'udev',
   'kmod',
-  'zstd',
 ];
 
 /** For graphics and wired networks; what a wireless card needs is large and for the profile to name. */
@@ -58,6 +58,8 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
   if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));
+  const compressor = profile.host === 'container' ? undefined : initrdPackage(profile.image.initrd);
+  if (compressor !== undefined) wanted.push(base(compressor, `initrd: ${profile.image.initrd.algorithm}`));
   // Not essential: a container may have come without.
   if (profile.users.length > 0) wanted.push(base('passwd', 'users'));
   const layout = profile.keyboard?.layout;

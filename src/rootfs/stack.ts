@@ -2,6 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
+import { kernelMounts } from './readers.ts';
 
 /**
  * Far below what the kernel takes: mount(2) cuts its options at a page without an error, and a stack that boots must
@@ -66,9 +67,30 @@ export async function mountStack(stack: Stack, target: string, context: Context)
 }
 
 /** Mounts a SquashFS file read-only at `target`; its loop device goes with the mount. */
-export async function mountSquashfs(file: string, target: string, context: Context): Promise<void> {
+async function mountSquashfs(file: string, target: string, context: Context): Promise<void> {
   await mkdir(target, { recursive: true });
   await run('mount', ['-t', 'squashfs', '-o', 'ro,loop', file, target], context);
+}
+
+/**
+ * Makes the tree of a SquashFS file appear at `target`: mounted where the kernel reads its compression, else unpacked.
+ * @returns whether it is mounted
+ */
+export async function openSquashfs(
+  file: string,
+  algorithm: string,
+  target: string,
+  context: Context,
+): Promise<boolean> {
+  if (kernelMounts(algorithm)) {
+    await mountSquashfs(file, target, context);
+    return true;
+  }
+  await run('unsquashfs', ['-no-progress', '-quiet', '-dest', target, file], {
+    ...context,
+    onLine: () => undefined,
+  });
+  return false;
 }
 
 /** Unmounts `target` with all that is mounted below it. */

@@ -16,7 +16,7 @@ import {
 import { type Repository, type Site, suitesFor } from './site.ts';
 import { isArmouredKey, isProfileName, scriptName, timezones } from './syntax.ts';
 import { validate } from './validate.ts';
-import { entry, type LocatedMap, readYaml, textItems, valueAt } from './yaml.ts';
+import { entry, type Located, type LocatedMap, readYaml, textItems, valueAt } from './yaml.ts';
 
 const extension = '.yaml';
 /** So many exclusions of nothing are shown of one file. */
@@ -353,12 +353,29 @@ function hostProblems(site: Site, located: LocatedMap): Problem[] {
   const host = valueAt(located, ['host']);
   if (host?.kind !== 'scalar') return [];
   if (host.value === 'container') {
-    return ['boot', 'keyboard'].flatMap((path) => {
-      const value = entry(located, path);
+    return ['boot', 'keyboard', 'image.initrd'].flatMap((path) => {
+      const value = valueAt(located, path.split('.'));
       const text = `found settings for a machine, but the host is a container, which has no boot and no console`;
       return value === undefined ? [] : [{ at: value.at, path, text }];
     });
   }
+  return [...lzmaProblems(located), ...firmwareProblems(site, located, host)];
+}
+
+/** Layers are mounted by the kernel that boots, which never could read these, unless they are unpacked into RAM. */
+function lzmaProblems(located: LocatedMap): Problem[] {
+  const path = ['image', 'compression', 'algorithm'];
+  const algorithm = valueAt(located, path);
+  const ram = valueAt(located, ['boot', 'ram']);
+  const unpacked = ram?.kind === 'scalar' && ram.value === 'unpacked';
+  if (algorithm?.kind !== 'scalar' || algorithm.value !== 'lzma' || unpacked) return [];
+  const text =
+    'found "lzma", which only unsquashfs reads: the kernel cannot mount such layers; allowed: gzip, lzo, lz4, xz (the nearest), zstd, or lzma with "boot: {ram: unpacked}" and in containers';
+  return [{ at: algorithm.at, path: path.join('.'), text }];
+}
+
+function firmwareProblems(site: Site, located: LocatedMap, host: Located): Problem[] {
+  if (host.kind !== 'scalar') return [];
   const named = textItems(entry(located, 'repositories')).flatMap(({ text }) => {
     return Object.hasOwn(site.repositories, text) ? [site.repositories[text]] : [];
   });

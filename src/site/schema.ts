@@ -22,7 +22,16 @@ const levels: Readonly<Record<string, readonly [number, number]>> = {
   lzo: [1, 9],
   zstd: [1, 22],
 };
-const algorithms = ['gzip', 'lzo', 'lz4', 'xz', 'zstd'] as const;
+export const algorithms = ['gzip', 'lzma', 'lzo', 'lz4', 'xz', 'zstd'] as const;
+/** gzip(1), xz(1), lzop(1), lz4(1), zstd(1). */
+const initrdLevels: typeof levels = {
+  gzip: [1, 9],
+  lzma: [0, 9],
+  lzo: [1, 9],
+  lz4: [1, 12],
+  xz: [0, 9],
+  zstd: [1, 19],
+};
 
 /** relive.yaml */
 
@@ -312,7 +321,7 @@ const compression = z
     level: z
       .int()
       .optional()
-      .meta({ description: 'gzip and lzo: 1 to 9, zstd: 1 to 22; lz4 and xz have none.' }),
+      .meta({ description: 'gzip and lzo: 1 to 9, zstd: 1 to 22; the others have none.' }),
     blockSize: z
       .int()
       .refine(
@@ -322,18 +331,35 @@ const compression = z
       .optional()
       .meta({ description: 'Bytes of one SquashFS block: a power of two from 4096 to 1048576.' }),
   })
-  .superRefine(({ algorithm, level }, context) => {
-    if (level === undefined) return;
-    const range = levels[algorithm];
-    const message =
-      range === undefined
-        ? `no level with ${algorithm}`
-        : `a whole number from ${range[0]} to ${range[1]} with ${algorithm}`;
-    if (range === undefined || level < range[0] || level > range[1]) {
-      context.addIssue({ code: 'custom', path: ['level'], message });
-    }
-  })
+  .superRefine((value, context) => checkLevel(value, levels, context))
   .meta({ description: 'How the layers are packed; inherited as a whole. Unless given: zstd, level 9' });
+
+function checkLevel(
+  { algorithm, level }: { readonly algorithm: string; readonly level?: number | undefined },
+  ranges: typeof levels,
+  context: z.RefinementCtx,
+): void {
+  if (level === undefined) return;
+  const range = ranges[algorithm];
+  const message =
+    range === undefined
+      ? `no level with ${algorithm}`
+      : `a whole number from ${range[0]} to ${range[1]} with ${algorithm}`;
+  if (range === undefined || level < range[0] || level > range[1]) {
+    context.addIssue({ code: 'custom', path: ['level'], message });
+  }
+}
+
+const initrd = z
+  .strictObject({
+    algorithm: z.enum(algorithms).meta({ description: 'How the initrd is compressed.' }),
+    level: z
+      .int()
+      .optional()
+      .meta({ description: 'gzip, lzo: 1 to 9, lzma, xz: 0 to 9, lz4: 1 to 12, zstd: 1 to 19.' }),
+  })
+  .superRefine((value, context) => checkLevel(value, initrdLevels, context))
+  .meta({ description: 'How the initrd is compressed; inherited as a whole. Unless given: zstd, level 9' });
 
 const keys = {
   version: z
@@ -419,7 +445,7 @@ export const profileSchema = z
       .optional()
       .meta({ description: 'Units of systemd.' }),
     image: z
-      .strictObject({ compression: compression.optional() })
+      .strictObject({ compression: compression.optional(), initrd: initrd.optional() })
       .optional()
       .meta({ description: 'How the image is made.' }),
     boot: z
@@ -459,7 +485,12 @@ export const effectiveSchema = z.strictObject({
     })
     .superRefine(checkServices)
     .prefault({}),
-  image: z.strictObject({ compression: compression.default({ algorithm: 'zstd', level: 9 }) }).prefault({}),
+  image: z
+    .strictObject({
+      compression: compression.default({ algorithm: 'zstd', level: 9 }),
+      initrd: initrd.default({ algorithm: 'zstd', level: 9 }),
+    })
+    .prefault({}),
   boot: z
     .strictObject({
       parameters: keys.parameters.default([]),

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ReliveError } from '../../core/error.ts';
 import { exists, sha256 } from '../../host/files.ts';
+import { finishInitrd, type InitrdCompression, initrdSettings } from '../initrd.ts';
 import type { Stage } from '../layers.ts';
 import { writeInside } from '../links.ts';
 
@@ -28,11 +29,12 @@ export const kernelName = 'vmlinuz';
 export const initrdName = 'initrd.img';
 
 export interface LiveOptions {
+  readonly initrd: InitrdCompression;
   readonly sourceDateEpoch: number;
 }
 
 /** relive's own units, and the initramfs, made once. Leaves kernel and initrd beside the tree. */
-export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage> {
+export async function liveStage({ initrd, sourceDateEpoch }: LiveOptions): Promise<Stage> {
   const digests = await Promise.all(
     files.map(async ([source]) => sha256(await readFile(join(runtime, source)))),
   );
@@ -40,6 +42,7 @@ export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage
     name: liveName,
     inputs: {
       files: files.map(([, target, mode], index) => [target, mode, digests[index]]),
+      initrd,
       sourceDateEpoch,
     },
     work: async ({ root, output, chroot: enter }, context) => {
@@ -58,10 +61,7 @@ export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage
       }
       await takeAllMicrocode(root);
       const version = await kernelVersion(root);
-      await writeFile(
-        join(root, 'etc/initramfs-tools/conf.d/relive.conf'),
-        'COMPRESS=zstd\nCOMPRESSLEVEL=9\n',
-      );
+      await writeFile(join(root, 'etc/initramfs-tools/conf.d/relive.conf'), initrdSettings(initrd));
       await chroot.run('update-initramfs', ['-c', '-k', version], {
         env: { SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
         onLine: (line) => context.emit({ event: 'note', source: 'live', message: line }),
@@ -69,6 +69,7 @@ export async function liveStage({ sourceDateEpoch }: LiveOptions): Promise<Stage
       // The initrd is kept beside the layers, for GRUB; in the layer it would be a second time.
       await copyFile(join(root, `boot/initrd.img-${version}`), join(output, initrdName));
       await rm(join(root, `boot/initrd.img-${version}`));
+      await finishInitrd(join(output, initrdName), initrd, sourceDateEpoch);
       await copyFile(join(root, `boot/vmlinuz-${version}`), join(output, kernelName));
       await writeFile(join(output, 'kernel-version'), version);
     },

@@ -289,7 +289,7 @@ boot: {parameters: ["a b"], verify: signatur}
     ],
     [
       'image: {compression: {level: 3}}',
-      '6:22: image.compression.algorithm: is missing; allowed: gzip, lzo, lz4, xz, zstd',
+      '6:22: image.compression.algorithm: is missing; allowed: gzip, lzma, lzo, lz4, xz, zstd',
     ],
     ['packages:', '6:10: packages: found nothing; allowed: a list'],
     ['overlay: 3', '6:10: overlay: found the number 3; allowed: a text or a list of texts'],
