@@ -1,17 +1,15 @@
 import { lstat, mkdir, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type Document, isSeq, parseDocument } from 'yaml';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { exists, writeFileAtomic } from '../host/files.ts';
 import { type Archives, hostArchives } from './apt.ts';
 import { nearest } from './nearest.ts';
+import { shippedDirectory, shippedOverlay, shippedProfile } from './shipped.ts';
 import { siteFile } from './site.ts';
 import { archiveUrl } from './syntax.ts';
 
-/** The profiles that ship with relive: NAME/profile.yaml and NAME/overlay/. */
-const shippedDirectory = fileURLToPath(new URL('../../profiles/', import.meta.url));
 /** Debian's keys, as its package debian-archive-keyring installs them. */
 const debianKeyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
@@ -134,40 +132,61 @@ function textFile(path: string, content: string): PlannedFile {
   return { path, content: Buffer.from(content), mode: 0o644 };
 }
 
+/** A shipped profile and those that it extends, each once. */
+async function shippedChain(name: string): Promise<{ readonly name: string; readonly document: Document }[]> {
+  const document = parseDocument(await readFile(shippedProfile(name), 'utf8'));
+  const parents = document.get('extends');
+  const above = await Promise.all(
+    (isSeq(parents) ? parents.items : []).map(async (parent) => await shippedChain(String(parent))),
+  );
+  const chain = [...above.flat(), { name, document }];
+  return [...new Map(chain.map((each) => [each.name, each])).values()];
+}
+
+/** The files of an overlay that ships with relive, for a site. */
+async function overlayFiles(name: string): Promise<PlannedFile[]> {
+  const overlay = shippedOverlay(name);
+  const files: PlannedFile[] = [];
+  for (const path of (await exists(overlay)) ? await filesBelow(overlay) : []) {
+    const from = join(overlay, path);
+    // What others may do with a file is part of the system; how relive was unpacked is not.
+    const mode = ((await stat(from)).mode & 0o111) === 0 ? 0o644 : 0o755;
+    files.push({ path: join('overlays', name, path), content: await readFile(from), mode });
+  }
+  return files;
+}
+
 /** The files of a new site, relive.yaml last: it makes the directory a site. */
 async function planFiles(
   profile: string,
   archives: Archives & { debian: string },
   oldIgnore: string | undefined,
 ): Promise<PlannedFile[]> {
-  const source = join(shippedDirectory, profile);
-  const document = parseDocument(await readFile(join(source, 'profile.yaml'), 'utf8'));
-  const repositories = document.get('repositories');
-  if (archives.security === undefined && isSeq(repositories)) {
-    repositories.items = repositories.items.filter((item) => String(item) !== 'debian-security');
-  }
+  const chain = await shippedChain(profile);
   const own: PlannedFile[] = [];
-  for (const path of (await exists(join(source, 'overlay')))
-    ? await filesBelow(join(source, 'overlay'))
-    : []) {
-    const from = join(source, 'overlay', path);
-    // What others may do with a file is part of the system; how relive was unpacked is not.
-    const mode = ((await stat(from)).mode & 0o111) === 0 ? 0o644 : 0o755;
-    own.push({ path: join('overlays', profile, path), content: await readFile(from), mode });
+  for (const { name, document } of chain) {
+    const repositories = document.get('repositories');
+    if (archives.security === undefined && isSeq(repositories)) {
+      repositories.items = repositories.items.filter((item) => String(item) !== 'debian-security');
+    }
+    own.push(
+      ...(await overlayFiles(name)),
+      textFile(
+        join('profiles', `${name}.yaml`),
+        document.toString({ lineWidth: 0, flowCollectionPadding: false }),
+      ),
+    );
   }
   const oldLines = oldIgnore === undefined ? [] : oldIgnore.split('\n');
   const newLines = ignored.filter((line) => !oldLines.includes(line));
   const start =
     oldIgnore === undefined || oldIgnore === '' || oldIgnore.endsWith('\n') ? oldIgnore : `${oldIgnore}\n`;
-  const suite = textAt(document, 'suite');
+  const text = (key: string): string =>
+    chain.map(({ document }) => textAt(document, key)).findLast(Boolean) ?? '';
   return [
     ...own,
-    textFile(
-      join('profiles', `${profile}.yaml`),
-      document.toString({ lineWidth: 0, flowCollectionPadding: false }),
-    ),
     textFile('.gitignore', `${start ?? ''}${newLines.map((line) => `${line}\n`).join('')}`),
-    textFile(siteFile, siteYaml(suite, textAt(document, 'architecture'), archives)),
+    textFile(siteFile, siteYaml(text('suite'), text('architecture'), archives)),
   ];
 }
 

@@ -13,6 +13,7 @@ import {
   type scriptPlaces,
   type scriptPoints,
 } from './schema.ts';
+import { shippedOverlay, shippedProfile } from './shipped.ts';
 import { type Repository, type Site, suitesFor } from './site.ts';
 import { isArmouredKey, isProfileName, scriptName, timezones } from './syntax.ts';
 import { validate } from './validate.ts';
@@ -129,9 +130,17 @@ interface ReadProfile {
   readonly problems: readonly Problem[];
 }
 
+/** A profile that another one extends: of the site, else one that ships with relive. */
+async function readParent(site: Site, name: string): Promise<ReadProfile | undefined> {
+  return (await readProfile(site, name)) ?? (await readProfile(site, name, shippedProfile(name)));
+}
+
 /** Reads one file and checks it against its schema, without what it extends. */
-async function readProfile(site: Site, name: string): Promise<ReadProfile | undefined> {
-  const file = profileFile(site, name);
+async function readProfile(
+  site: Site,
+  name: string,
+  file = profileFile(site, name),
+): Promise<ReadProfile | undefined> {
   const read = await readYaml(file);
   if (read === undefined) return undefined;
   if (!read.ok) return { name, file, problems: read.problems };
@@ -168,7 +177,7 @@ async function readChain(site: Site, name: string): Promise<Chain> {
         problem(`found a circle: ${around}; allowed: a profile that does not extend this one`);
         continue;
       }
-      const above = await readProfile(site, parent.text);
+      const above = await readParent(site, parent.text);
       if (above === undefined) {
         problem(
           `found ${JSON.stringify(parent.text)}, which is no profile of this site; allowed: ${listed(known.filter((other) => other !== read.name))}`,
@@ -249,7 +258,7 @@ async function referenceProblems(site: Site, located: LocatedMap): Promise<Probl
   const overlays = await namesIn(join(site.directory, 'overlays'));
   for (const [index, { text, at }] of textItems(entry(located, 'overlay')).entries()) {
     // A name that is none is the schema's business.
-    if (!isProfileName(text) || (await isDirectory(join(site.directory, 'overlays', text)))) continue;
+    if (!isProfileName(text) || (await isDirectory(await overlayDirectory(site, text)))) continue;
     problems.push({
       at,
       path: `overlay[${index}]`,
@@ -292,6 +301,13 @@ async function scriptProblems(site: Site, located: LocatedMap): Promise<Problem[
     }
   }
   return problems;
+}
+
+/** Where an overlay is: in the site, else with the shipped profile of its name. */
+async function overlayDirectory(site: Site, name: string): Promise<string> {
+  const own = join(site.directory, 'overlays', name);
+  const shipped = shippedOverlay(name);
+  return !(await exists(own)) && (await isDirectory(shipped)) ? shipped : own;
 }
 
 /** The suite must come from one of the repositories, and nothing may come from a repository in vain. */
@@ -411,8 +427,9 @@ function makeProfile(
   name: string,
   document: ResolvedProfile['document'],
   located: LocatedMap,
+  overlays: readonly string[],
 ): Profile {
-  const { repositories, packages, overlay, scripts, ...rest } = document;
+  const { repositories, packages, overlay: _, scripts, ...rest } = document;
   return {
     ...rest,
     name,
@@ -421,7 +438,7 @@ function makeProfile(
       name: wanted,
       at: valueAt(located, ['packages', index])?.at ?? located.at,
     })),
-    overlays: overlay.map((one) => join(site.directory, 'overlays', one)),
+    overlays,
     scripts: scripts.map((script, index) => ({
       name: script.name,
       file: scriptFile(site, script.name),
@@ -465,12 +482,11 @@ async function examine(site: Site, name: string): Promise<Examined> {
   );
   if (!checked.ok || problems.length > 0) return { chain, problems, incomplete };
   const document = { ...checked.value, hostname: checked.value.hostname ?? name };
-  return {
-    chain,
-    problems,
-    incomplete,
-    resolved: { profile: makeProfile(site, name, document, located), document, located },
-  };
+  const overlays = await Promise.all(
+    document.overlay.map(async (overlay) => await overlayDirectory(site, overlay)),
+  );
+  const profile = makeProfile(site, name, document, located, overlays);
+  return { chain, problems, incomplete, resolved: { profile, document, located } };
 }
 
 /** The path without indices, which differ between a file and the merged whole. */
