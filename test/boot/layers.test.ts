@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Manifest } from '../../src/image/manifest.ts';
+import type { BootManifest } from '../../src/image/manifest.ts';
 import { layerFile } from '../../src/image/manifest.ts';
 import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
@@ -20,14 +20,14 @@ import { temporaryDirectory } from '../support.ts';
 /** An ISO of an image, and what is on it. */
 interface Medium {
   readonly iso: string;
-  readonly manifest: Manifest;
+  readonly manifest: BootManifest;
 }
 
 let site: TestSite;
 /** Read from the medium; the layers copied to RAM; unpacked there. */
-const media = new Map<Manifest['boot']['ram'], Medium>();
+const media = new Map<BootManifest['boot']['ram'], Medium>();
 
-async function makeMedium(ram: Manifest['boot']['ram']): Promise<Medium> {
+async function makeMedium(ram: BootManifest['boot']['ram']): Promise<Medium> {
   const profile = join(site.directory, 'profiles/demo.yaml');
   const text = readFileSync(profile, 'utf8');
   writeFileSync(profile, text.replace(/^boot:\n(?: {2}ram: .*\n)?/m, `boot:\n  ram: ${ram}\n`));
@@ -35,7 +35,7 @@ async function makeMedium(ram: Manifest['boot']['ram']): Promise<Medium> {
   const iso = join(site.directory, `${ram}.iso`);
   await succeed(['image', 'export', 'demo', '--iso', iso], { site: site.directory });
   const { last } = await succeed(['image', 'show', 'demo'], { site: site.directory });
-  const medium = { iso, manifest: (last as unknown as { manifest: Manifest }).manifest };
+  const medium = { iso, manifest: (last as unknown as { manifest: BootManifest }).manifest };
   media.set(ram, medium);
   return medium;
 }
@@ -47,7 +47,7 @@ beforeAll(async () => {
 });
 afterAll(() => removeSite(site));
 
-function mediumOf(ram: Manifest['boot']['ram']): Medium {
+function mediumOf(ram: BootManifest['boot']['ram']): Medium {
   const medium = media.get(ram);
   if (medium === undefined) throw new Error(`no medium for ${ram}`);
   return medium;

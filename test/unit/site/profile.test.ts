@@ -137,7 +137,7 @@ describe('loadProfile', () => {
       );
       expect(profile.packages.map(({ name }) => name)).toEqual(['nano', 'less', 'vim']);
       expect(profile.overlays.map((path) => path.split('/').at(-1))).toEqual(['files', 'more']);
-      expect(profile.boot).toEqual({ parameters: ['quiet', 'panic=10', 'splash'], verify: 'none' });
+      expect(profile.boot).toMatchObject({ parameters: ['quiet', 'panic=10', 'splash'], verify: 'none' });
       expect(profile.hostname).toBe('own');
     });
 
