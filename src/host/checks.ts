@@ -180,7 +180,7 @@ async function checkPackage(name: string, tools: readonly string[], context: Con
 async function checkEmulation(context: Context): Promise<Check[]> {
   // Only root may try.
   if (process.geteuid?.() !== 0) return [];
-  const others = ['arm64', 'armhf', 'i386'].filter((architecture) => architecture !== ownArchitecture());
+  const others = ['arm64', 'armhf', 'i386'];
   return await Promise.all(
     others.map(async (architecture): Promise<Check> => {
       const common = {
@@ -194,10 +194,6 @@ async function checkEmulation(context: Context): Promise<Check[]> {
       return { ...common, state: 'missing', detail: 'do not run', hint: emulationHint(architecture) };
     }),
   );
-}
-
-function ownArchitecture(): string {
-  return process.arch === 'x64' ? 'amd64' : process.arch;
 }
 
 /** Files without a program: GRUB's modules, firmware for virtual machines. */

@@ -19,6 +19,9 @@ const programs: Readonly<
   i386: { bits: 32, machine: 3, code: 'b80100000031dbcd80' },
 };
 
+/** This process's own architecture in Debian's words. */
+const own: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', arm: 'armhf', ia32: 'i386' };
+
 /** Architectures in Debian's words that this machine's processors run by themselves; the others are emulated. */
 const native: Readonly<Record<string, readonly string[]>> = {
   x64: ['amd64', 'i386'],
@@ -78,9 +81,15 @@ export function emptyProgram(architecture: string): Uint8Array {
 /**
  * Tries whether programs of an architecture run in a chroot of this host, by themselves or by an emulator (qemu-user
  * through binfmt_misc). Needs root.
+ * @param below where the chroot is made: on a file system that is not mounted noexec
  */
-export async function runsPrograms(architecture: string, context: Context): Promise<boolean> {
-  const directory = await mkdtemp(join(tmpdir(), 'relive-probe-'));
+export async function runsPrograms(
+  architecture: string,
+  context: Context,
+  below = tmpdir(),
+): Promise<boolean> {
+  if (own[process.arch] === architecture) return true;
+  const directory = await mkdtemp(join(below, 'relive-probe-'));
   try {
     await writeFile(join(directory, 'probe'), emptyProgram(architecture), { mode: 0o755 });
     await run('chroot', [directory, '/probe'], { signal: context.signal, timeoutSeconds: 20 });
@@ -109,10 +118,11 @@ export function emulationHint(architecture: string): string {
 
 /**
  * Refuses an architecture whose programs do not run here.
+ * @param below as for `runsPrograms`
  * @throws ReliveError `host-unable`
  */
-export async function requirePrograms(architecture: string, context: Context): Promise<void> {
-  if (await runsPrograms(architecture, context)) return;
+export async function requirePrograms(architecture: string, below: string, context: Context): Promise<void> {
+  if (await runsPrograms(architecture, context, below)) return;
   throw new ReliveError('host-unable', `this host does not run programs for ${architecture}`, {
     hint: emulationHint(architecture),
   });

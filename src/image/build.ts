@@ -118,7 +118,6 @@ export async function withLayers<T>(
   work: (built: Built) => Promise<T>,
 ): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
-  await requirePrograms(profile.architecture, context);
   const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
   const cache = await plainPath(site.cache, context);
   const scratch = join(cache, 'scratch');
@@ -126,6 +125,7 @@ export async function withLayers<T>(
     await removeUnfinished(site.cache);
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { recursive: true, mode: 0o700 });
+    await requirePrograms(profile.architecture, scratch, context);
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
     const layers = await tellingOfDisk(
       `the cache ${site.cache}`,
