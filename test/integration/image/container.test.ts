@@ -27,7 +27,7 @@ function writeScript(name: string, line: string): void {
 }
 
 beforeAll(async () => {
-  site = await freshSite({ cache: true });
+  site = await freshSite({ cache: true, store: true });
   writeFileSync(join(site.directory, 'profiles/box.yaml'), text);
   writeScript('early', 'echo early > /srv/early; setfattr() { :; }');
   writeScript('late', 'cp /srv/early /srv/late; ln /srv/late /srv/same; chown 1234 /srv/late');
@@ -162,7 +162,6 @@ describe('the OCI archive', () => {
   });
 
   test('of a system for a machine is refused', async () => {
-    await succeed(['build', 'demo'], { site: site.directory });
     const { status, last } = await runCommand(
       ['image', 'export', 'demo', '--oci', join(site.directory, 'x')],
       {
