@@ -72,6 +72,7 @@ describe('server', () => {
     execFileSync('unsquashfs', ['-no-progress', '-quiet', '-dest', root, layer], { stdio: 'pipe' });
     const inside = (...args: readonly string[]): string =>
       execFileSync('unshare', ['--net', '--', 'chroot', root, ...args], { encoding: 'utf8', stdio: 'pipe' });
+    execFileSync('mknod', ['-m', '666', join(root, 'dev/null'), 'c', '1', '3']);
     // Read by the programs themselves: what is in force, not what stands somewhere.
     inside('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', '/etc/ssh/ssh_host_ed25519_key');
     inside('mkdir', '-p', '/run/sshd');
