@@ -112,7 +112,7 @@ describe('what a profile cannot have', () => {
     expect(status).toBe(2);
     expect(last).toMatchObject({ code: 'configuration', message: expect.stringContaining('nginx.service') });
     expect(readdirSync(join(site.cache, 'stages')).filter((name) => name.endsWith('.tmp'))).toEqual([]);
-    expect(readdirSync(site.cache).toSorted()).toEqual(['.lock', 'stages']);
+    expect(readdirSync(site.cache).toSorted()).toEqual(['.lock', 'stages', 'timings']);
   });
 });
 
@@ -145,8 +145,9 @@ describe('without a network', () => {
     expect(existsSync(site.store)).toBe(false);
   });
 
-  test('--offline without a mirror says what would bring it', async () => {
+  test('--offline without a mirror and without a lock says what would bring it', async () => {
     useOwnMirror();
+    rmSync(join(site.directory, 'locks'), { recursive: true });
     const { status, last } = await build(...offline);
     expect(status).toBe(3);
     expect(last).toMatchObject({
