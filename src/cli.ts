@@ -1,21 +1,25 @@
 #!/usr/bin/env node
 import { resolve } from 'node:path';
 import { Argument, Command, CommanderError, Option } from 'commander';
-import type { Call, CommandSpec } from './commands/command.ts';
-import { commands, groups } from './commands/table.ts';
+import type { Call, CommandSpec, OptionSpec } from './commands/command.ts';
+import { commands, commonOptions, groups, hiddenCommands, summary } from './commands/table.ts';
 import { isReliveError, ReliveError } from './core/error.ts';
 import { version } from './core/version.ts';
 import { interruptSignal } from './host/interrupt.ts';
 import { enterNamespaces, hideHostName, insideNamespaces, requireRoot, sayInside } from './host/namespace.ts';
 import { chooseReporter } from './report/choose.ts';
 
-/** What every command takes. */
+function optionOf({ flags, description, choices, default: otherwise }: OptionSpec): Option {
+  const option = new Option(flags, description);
+  if (choices !== undefined) option.choices(choices);
+  if (otherwise !== undefined) option.default(otherwise);
+  return option;
+}
+
+/** Adds what every command takes. */
 function withCommonOptions(command: Command): Command {
-  return command
-    .option('--site <dir>', 'the site to work on', '.')
-    .option('--json', 'print one JSON object a line: events, last the result')
-    .option('-q, --quiet', 'print only findings, warnings, errors and the result')
-    .helpOption('-h, --help', 'show this help');
+  for (const option of commonOptions) command.addOption(optionOf(option));
+  return command.helpOption('-h, --help', 'show this help');
 }
 
 function helpText({ description, examples }: CommandSpec): string {
@@ -72,12 +76,12 @@ async function execute(spec: CommandSpec, parsed: Omit<Call, 'context'>): Promis
 /** The command line as commander reads it, made from the table. */
 export function makeProgram(done: (status: number) => void): Command {
   const program = withCommonOptions(new Command('relive'))
-    .description('Incremental live operating systems out of Debian: mirror, build, seal, boot, update.')
+    .description(summary)
     .version(version, '-V, --version', 'print the version')
     .showSuggestionAfterError()
     .exitOverride();
   const parents = new Map<string, Command>();
-  for (const spec of commands) {
+  for (const spec of [...commands, ...hiddenCommands]) {
     const words = spec.name.split(' ');
     const leaf = words.at(-1) ?? spec.name;
     let parent = program;
@@ -91,16 +95,16 @@ export function makeProgram(done: (status: number) => void): Command {
           .exitOverride();
       parents.set(group, parent);
     }
-    const command = withCommonOptions(parent.command(leaf)).description(spec.summary).exitOverride();
-    for (const { name, description } of spec.arguments ?? []) {
-      command.addArgument(new Argument(name, description));
+    const hidden = hiddenCommands.includes(spec);
+    const command = withCommonOptions(parent.command(leaf, { hidden }))
+      .description(spec.summary)
+      .exitOverride();
+    for (const { name, description, choices } of spec.arguments ?? []) {
+      const argument = new Argument(name, description);
+      if (choices !== undefined) argument.choices(choices);
+      command.addArgument(argument);
     }
-    for (const option of spec.options ?? []) {
-      const made = new Option(option.flags, option.description);
-      if (option.choices !== undefined) made.choices(option.choices);
-      if (option.default !== undefined) made.default(option.default);
-      command.addOption(made);
-    }
+    for (const option of spec.options ?? []) command.addOption(optionOf(option));
     command.addHelpText('after', helpText(spec));
     command.action(async () => {
       const options = command.optsWithGlobals<Record<string, string | boolean | undefined>>();

@@ -1,10 +1,19 @@
 import type { Context } from '../core/event.ts';
 import type { CommandResult } from '../report/reporter.ts';
 
+/** Names that a site has, or relive ships, which shells complete. */
+export const nouns = ['profile', 'image', 'repository', 'shipped'] as const;
+export type Noun = (typeof nouns)[number];
+
+/** What a shell offers for a value: names, files, directories, or these words. */
+export type Completion = Noun | 'file' | 'directory' | readonly string[];
+
 /** A positional argument: `<name>` required, `[name]` optional, `<name...>` and `[name...]` many. */
 export interface ArgumentSpec {
   readonly name: string;
   readonly description: string;
+  readonly choices?: readonly string[];
+  readonly completes?: Completion;
 }
 
 /** An option: `--flag`, `--option VALUE`, with `choices` where only these are allowed. */
@@ -13,6 +22,7 @@ export interface OptionSpec {
   readonly description: string;
   readonly choices?: readonly string[];
   readonly default?: string;
+  readonly completes?: Completion;
 }
 
 export interface Example {

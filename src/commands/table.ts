@@ -1,4 +1,4 @@
-import type { CommandSpec } from './command.ts';
+import { type CommandSpec, nouns, type OptionSpec } from './command.ts';
 
 /** What the commands of a group are about. */
 export const groups: Readonly<Record<string, string>> = {
@@ -8,6 +8,27 @@ export const groups: Readonly<Record<string, string>> = {
   image: 'the images in a store',
 };
 
+/** What relive is, in one line. */
+export const summary = 'Incremental live operating systems out of Debian: mirror, build, seal, boot, update.';
+
+/** What every command takes. */
+export const commonOptions: readonly OptionSpec[] = [
+  { flags: '--site <dir>', description: 'the site to work on', default: '.', completes: 'directory' },
+  { flags: '--json', description: 'print one JSON object a line: events, last the result' },
+  { flags: '-q, --quiet', description: 'print only findings, warnings, errors and the result' },
+];
+
+/** Commands that shells call, not people: they stand in no help. */
+export const hiddenCommands: readonly CommandSpec[] = [
+  {
+    name: 'complete',
+    summary: 'print the names of a kind, one a line, for the completion of shells',
+    arguments: [{ name: '<kind>', description: 'the kind of names', choices: nouns }],
+    examples: [{ command: 'relive complete profile', says: 'the profiles of the site' }],
+    load: async () => await import('./complete.ts'),
+  },
+];
+
 /** Every command, in the order of the help. */
 export const commands: readonly CommandSpec[] = [
   {
@@ -16,10 +37,19 @@ export const commands: readonly CommandSpec[] = [
     description:
       "Writes relive.yaml, a shipped profile with its overlay, and .gitignore. The addresses of Debian's archives are those which the\nhost's own apt uses; on another system name one with --archive. The directory must be new, empty or a git repository.",
     arguments: [
-      { name: '[dir]', description: 'the directory to make or to fill (default: the current one)' },
+      {
+        name: '[dir]',
+        description: 'the directory to make or to fill (default: the current one)',
+        completes: 'directory',
+      },
     ],
     options: [
-      { flags: '--profile <name>', description: 'the shipped profile to begin with', default: 'demo' },
+      {
+        flags: '--profile <name>',
+        description: 'the shipped profile to begin with',
+        default: 'demo',
+        completes: 'shipped',
+      },
       { flags: '--archive <url>', description: "the address of Debian's archive" },
       { flags: '--security-archive <url>', description: "the address of Debian's security archive" },
       { flags: '--list', description: 'list the shipped profiles and make nothing' },
@@ -50,7 +80,13 @@ export const commands: readonly CommandSpec[] = [
     summary: 'bring mirrors up to date',
     description:
       'Fetches the signed Release of each suite (one conditional request), then its indices and of its packages what "select" names:\nall, those that filters choose, or (closure) those that the locks of the site name. Each file is checked; a suite is published\nby one switch when all of it is there. Exit status 1: some repositories or locked packages could not be had.',
-    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    arguments: [
+      {
+        name: '[repository...]',
+        description: 'repositories of relive.yaml (default: all)',
+        completes: 'repository',
+      },
+    ],
     examples: [
       { command: 'relive mirror sync', says: 'all repositories' },
       { command: 'relive mirror sync debian', says: 'one' },
@@ -67,6 +103,7 @@ export const commands: readonly CommandSpec[] = [
         name: '[what...]',
         description:
           'repositories of relive.yaml, or directories (with a slash in the name) that hold a mirror (default: all repositories)',
+        completes: 'repository',
       },
     ],
     options: [
@@ -80,6 +117,7 @@ export const commands: readonly CommandSpec[] = [
       {
         flags: '--keyring <files>',
         description: 'of a directory: keyrings, separated by commas (default: those of apt)',
+        completes: 'file',
       },
     ],
     examples: [
@@ -93,7 +131,13 @@ export const commands: readonly CommandSpec[] = [
     name: 'mirror repair',
     summary: 'verify, fetch what is missing or damaged, verify again',
     description: 'What was damaged is kept in quarantine, below .relive in the mirror.',
-    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    arguments: [
+      {
+        name: '[repository...]',
+        description: 'repositories of relive.yaml (default: all)',
+        completes: 'repository',
+      },
+    ],
     options: [
       { flags: '--deep', description: 'open packages and compare their control data with the index' },
       { flags: '--changed', description: 'trust files that look as they did when they were verified' },
@@ -104,7 +148,13 @@ export const commands: readonly CommandSpec[] = [
   {
     name: 'mirror list',
     summary: 'list mirrors: state, age, size, snapshots, last verification',
-    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    arguments: [
+      {
+        name: '[repository...]',
+        description: 'repositories of relive.yaml (default: all)',
+        completes: 'repository',
+      },
+    ],
     examples: [{ command: 'relive mirror list', says: 'a table' }],
     load: async () => await import('./mirror-list.ts'),
   },
@@ -114,8 +164,12 @@ export const commands: readonly CommandSpec[] = [
     description:
       'create REPOSITORY [NAME]   freezes the indices; the pool is shared\nlist [REPOSITORY]\nremove REPOSITORY NAME...\ndiff REPOSITORY A [B]      packages added, removed, upgraded; "current" (and B unless given) is what is published; exit status 1 when they differ',
     arguments: [
-      { name: '<action>', description: 'create, list, remove, diff' },
-      { name: '[repository]', description: 'a repository of relive.yaml' },
+      {
+        name: '<action>',
+        description: 'create, list, remove, diff',
+        completes: ['create', 'list', 'remove', 'diff'],
+      },
+      { name: '[repository]', description: 'a repository of relive.yaml', completes: 'repository' },
       { name: '[snapshot...]', description: 'names of snapshots' },
     ],
     examples: [
@@ -129,7 +183,13 @@ export const commands: readonly CommandSpec[] = [
     summary: 'remove pool files that no suite and no snapshot needs',
     description:
       'What no suite, snapshot or lock names goes when its grace period is over. When more than the limit would go, nothing does, and\nthe command says what to type if that is what you want (exit status 2).',
-    arguments: [{ name: '[repository...]', description: 'repositories of relive.yaml (default: all)' }],
+    arguments: [
+      {
+        name: '[repository...]',
+        description: 'repositories of relive.yaml (default: all)',
+        completes: 'repository',
+      },
+    ],
     options: [
       {
         flags: '--grace <days>',
@@ -152,7 +212,7 @@ export const commands: readonly CommandSpec[] = [
     summary: "turn another tool's configuration into relive.yaml",
     description:
       "Reads apt-mirror's mirror.list, sources.list (one-line and deb822) and debmirror.conf; prints the YAML and what it could not carry over.",
-    arguments: [{ name: '<file>', description: 'the configuration' }],
+    arguments: [{ name: '<file>', description: 'the configuration', completes: 'file' }],
     examples: [{ command: 'relive mirror import /etc/apt/mirror.list', says: 'prints repositories:' }],
     load: async () => await import('./mirror-import.ts'),
   },
@@ -174,7 +234,7 @@ export const commands: readonly CommandSpec[] = [
   {
     name: 'profile show',
     summary: 'print a profile with all it inherits and where each value comes from',
-    arguments: [{ name: '<profile>', description: 'the profile' }],
+    arguments: [{ name: '<profile>', description: 'the profile', completes: 'profile' }],
     examples: [{ command: 'relive profile show demo', says: 'YAML; comments name file and line' }],
     load: async () => await import('./profile-show.ts'),
   },
@@ -183,7 +243,7 @@ export const commands: readonly CommandSpec[] = [
     summary: 'check profiles: their files, what they refer to and what would become of them',
     description:
       "Offline, and without root. Of profiles without a fault in their files: unknown packages (by the mirror's indices), overlays\nwith what cannot enter a system or with files of packages, units that nothing brings, users that packages make (by the lock\nand the packages in the mirror). Says what it could not look at. Exit status 1 when it finds anything.",
-    arguments: [{ name: '[profile...]', description: 'the profiles (default: all)' }],
+    arguments: [{ name: '[profile...]', description: 'the profiles (default: all)', completes: 'profile' }],
     examples: [
       { command: 'relive profile check', says: 'all of the site; exit status 1 when something is wrong' },
       { command: 'relive profile check kiosk', says: 'one, with what it extends' },
@@ -218,7 +278,9 @@ export const commands: readonly CommandSpec[] = [
   {
     name: 'keys export',
     summary: 'write the public keys, for whoever checks the images',
-    arguments: [{ name: '[file]', description: 'where to write them; standard output without it' }],
+    arguments: [
+      { name: '[file]', description: 'where to write them; standard output without it', completes: 'file' },
+    ],
     options: [
       { flags: '--binary', description: 'as a binary keyring, for gpgv and GRUB (with a file only)' },
     ],
@@ -235,7 +297,13 @@ export const commands: readonly CommandSpec[] = [
       'Asks the repositories what they have now and apt what goes together, and writes locks/PROFILE.ARCHITECTURE.json:\n' +
       'each package with its version, SHA-256 and why it is in. Prints what changed. relive build installs what is locked\n' +
       'until it is locked anew; commit locks together with profiles.',
-    arguments: [{ name: '[profile...]', description: 'the profiles (default: all that can be built)' }],
+    arguments: [
+      {
+        name: '[profile...]',
+        description: 'the profiles (default: all that can be built)',
+        completes: 'profile',
+      },
+    ],
     options: [{ flags: '--offline', description: 'use the indices that the mirror has, and no network' }],
     examples: [
       { command: 'relive lock', says: 'take the newest packages for all profiles' },
@@ -248,7 +316,9 @@ export const commands: readonly CommandSpec[] = [
     summary: 'build a full image of a profile',
     description:
       'Takes the packages of the lock (made when there is none, or when the profile asks for others), builds the system in\nstages, packs, proves and seals it. Stages whose inputs did not change are taken from the cache; where nothing changed\nat all, no image is made. relive lock brings newer packages.',
-    arguments: [{ name: '<profile>', description: 'the name of a profile of the site' }],
+    arguments: [
+      { name: '<profile>', description: 'the name of a profile of the site', completes: 'profile' },
+    ],
     options: [
       { flags: '--offline', description: 'use what the mirror has, and no network' },
       {
@@ -273,7 +343,9 @@ export const commands: readonly CommandSpec[] = [
   {
     name: 'image show',
     summary: 'show what an image consists of',
-    arguments: [{ name: '<image>', description: 'an image, or a profile for its newest one' }],
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
+    ],
     options: [{ flags: '--packages', description: 'list its packages, too' }],
     examples: [
       { command: 'relive image show demo', says: 'the newest image of demo' },
@@ -287,15 +359,16 @@ export const commands: readonly CommandSpec[] = [
     description:
       'What their manifests say, packages, units, and every entry of their trees: content, mode, owner, attributes, time; so too of\ntheir initrds where these differ. Exit status 1 when there is any difference.',
     arguments: [
-      { name: '<image>', description: 'an image, or a profile for its newest one' },
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
       {
         name: '[image]',
         description: 'the image to compare it with (default: the first with the one before it)',
+        completes: 'image',
       },
     ],
     options: [
       { flags: '--all', description: 'list every entry, also those that differ in their time only' },
-      { flags: '--html <file>', description: 'write a page to read, too' },
+      { flags: '--html <file>', description: 'write a page to read, too', completes: 'file' },
     ],
     examples: [
       { command: 'relive image diff demo', says: 'what the newest image brought' },
@@ -309,7 +382,11 @@ export const commands: readonly CommandSpec[] = [
     name: 'image verify',
     summary: 'check images, from the signatures down to every layer',
     arguments: [
-      { name: '[image]', description: 'an image, or a profile for its newest one; all images without it' },
+      {
+        name: '[image]',
+        description: 'an image, or a profile for its newest one; all images without it',
+        completes: 'image',
+      },
     ],
     examples: [
       { command: 'relive image verify', says: 'all images of the store' },
@@ -322,11 +399,17 @@ export const commands: readonly CommandSpec[] = [
     summary: 'write an image as one file: an ISO that boots, a container',
     description:
       'The ISO starts by BIOS and UEFI, from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site. Containers become OCI archives, which podman and skopeo load; the tree of any image\nbecomes a tar archive. The same image gives the same bytes.',
-    arguments: [{ name: '<image>', description: 'an image, or a profile for its newest one' }],
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
+    ],
     options: [
-      { flags: '--iso [file]', description: 'a hybrid ISO (default: isos/IMAGE.iso in the store)' },
-      { flags: '--oci <file>', description: 'an OCI archive, of a container' },
-      { flags: '--tar <file>', description: 'the whole tree as a tar archive' },
+      {
+        flags: '--iso [file]',
+        description: 'a hybrid ISO (default: isos/IMAGE.iso in the store)',
+        completes: 'file',
+      },
+      { flags: '--oci <file>', description: 'an OCI archive, of a container', completes: 'file' },
+      { flags: '--tar <file>', description: 'the whole tree as a tar archive', completes: 'file' },
     ],
     examples: [
       { command: 'relive image export demo --iso', says: 'the newest image of demo, into the store' },
@@ -341,7 +424,9 @@ export const commands: readonly CommandSpec[] = [
     summary: 'pack the system of a profile with every compression, and say what each comes to',
     description:
       'Builds the stages (or takes them from the cache), packs the whole tree with gzip, lzma, lzo, lz4, xz and zstd, and reads\nevery file once. The compression of the profile is taken with its level, the others with their own. Publishes nothing.',
-    arguments: [{ name: '<profile>', description: 'the name of a profile of the site' }],
+    arguments: [
+      { name: '<profile>', description: 'the name of a profile of the site', completes: 'profile' },
+    ],
     options: [{ flags: '--offline', description: 'use what the mirror has, and no network' }],
     examples: [
       { command: 'relive image compare demo', says: 'size, time to pack, time to read, who can boot it' },
@@ -355,7 +440,11 @@ export const commands: readonly CommandSpec[] = [
     description:
       'Boots, waits until the guest reports itself healthy on its serial console, powers it off and says how long that took.\nA guest that does not come up is an error with the last screen of its console.',
     arguments: [
-      { name: '<image|file.iso>', description: 'an image, a profile for its newest one, or an ISO file' },
+      {
+        name: '<image|file.iso>',
+        description: 'an image, a profile for its newest one, or an ISO file',
+        completes: 'image',
+      },
     ],
     options: [
       {
@@ -379,8 +468,12 @@ export const commands: readonly CommandSpec[] = [
         default: 'none',
       },
       { flags: '--console', description: 'show its serial console' },
-      { flags: '--log <file>', description: 'keep all that it prints there' },
-      { flags: '--screenshot <file.png>', description: 'a picture of its screen, once it has reported' },
+      { flags: '--log <file>', description: 'keep all that it prints there', completes: 'file' },
+      {
+        flags: '--screenshot <file.png>',
+        description: 'a picture of its screen, once it has reported',
+        completes: 'file',
+      },
       {
         flags: '--timeout <seconds>',
         description: 'how long it may take until it is healthy',

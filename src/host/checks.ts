@@ -6,6 +6,7 @@ import { isReliveError, messageOf, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { emulationHint, isNative, runsPrograms } from './emulation.ts';
 import { exists, freeBytes } from './files.ts';
+import { debianKeyring, packageUses } from './packages.ts';
 import { type RunResult, run } from './process.ts';
 import { findTool, toolsByPackage } from './tools.ts';
 
@@ -25,53 +26,7 @@ export interface Check {
   readonly hint?: string;
 }
 
-interface PackageUse {
-  readonly purpose: string;
-  /** The program, and its arguments, that tells the version. */
-  readonly ask?: readonly [string, ...string[]];
-  readonly optional?: true;
-}
-
-/** What relive uses each Debian package for; packages of `toolsByPackage` that are not here are needed too. */
-const uses: Readonly<Record<string, PackageUse>> = {
-  apt: { purpose: 'resolving and downloading packages', ask: ['apt-get', '--version'] },
-  acl: { purpose: 'taking away what SquashFS cannot hold', ask: ['setfacl', '--version'] },
-  'apt-mirror': { purpose: 'mirrors with "engine: apt-mirror"', optional: true },
-  debmirror: { purpose: 'mirrors with "engine: debmirror"', optional: true },
-  ftpsync: { purpose: 'mirrors with "engine: ftpsync"', optional: true },
-  rsync: { purpose: 'upstreams with rsync://', ask: ['rsync', '--version'], optional: true },
-  attr: { purpose: 'comparing trees with their attributes', ask: ['getfattr', '--version'] },
-  bzip2: { purpose: 'indices of repositories', ask: ['bzip2', '--help'] },
-  coreutils: { purpose: 'running programs inside a system that is built', ask: ['chroot', '--version'] },
-  'cryptsetup-bin': { purpose: 'hash trees of layers', ask: ['veritysetup', '--version'] },
-  dash: { purpose: 'ending what was started' },
-  debootstrap: {
-    purpose: 'profiles with "bootstrap: debootstrap"',
-    ask: ['debootstrap', '--version'],
-    optional: true,
-  },
-  dpkg: { purpose: 'reading packages', ask: ['dpkg', '--version'] },
-  git: { purpose: 'recording the commit of a site in its images', ask: ['git', '--version'], optional: true },
-  gpg: { purpose: 'signing images', ask: ['gpg', '--version'] },
-  'gpg-agent': { purpose: 'keeping the signing key', ask: ['gpg-agent', '--version'] },
-  gpgconf: { purpose: 'ending the agent that keeps the signing key', ask: ['gpgconf', '--version'] },
-  gpgv: { purpose: 'checking signatures', ask: ['gpgv', '--version'] },
-  'grub-common': { purpose: 'making boot loaders', ask: ['grub-mkimage', '--version'] },
-  'initramfs-tools-core': { purpose: 'looking into initial RAM disks', optional: true },
-  mmdebstrap: { purpose: 'the first stage of a build', ask: ['mmdebstrap', '--version'] },
-  mount: { purpose: 'stacking layers', ask: ['mount', '--version'] },
-  mtools: { purpose: 'the EFI system partition of an ISO', ask: ['mcopy', '--version'] },
-  'qemu-system-x86': { purpose: 'booting images here', ask: ['qemu-system-x86_64', '--version'] },
-  'squashfs-tools': { purpose: 'packing and unpacking layers', ask: ['mksquashfs', '-version'] },
-  tar: { purpose: 'exporting containers', ask: ['tar', '--version'] },
-  'util-linux': { purpose: 'namespaces, locks, ending what was started', ask: ['unshare', '--version'] },
-  xorriso: { purpose: 'writing and reading ISOs', ask: ['xorriso', '-version'] },
-  'xz-utils': { purpose: 'indices of repositories', ask: ['xz', '--version'] },
-  zstd: { purpose: 'indices of repositories', ask: ['zstd', '--version'] },
-};
-
 const oldestNode = [20, 19] as const;
-const keyringFile = '/usr/share/keyrings/debian-archive-keyring.gpg';
 /** The primary keys that sign Debian 13 and its security archive (ftp-master.debian.org/keys.html). */
 const trixieKeys = ['04B54C3CDCA79751B16BC6B5225629DF75B188BD', '5E04A1E3223A19A20706E20F9904613D4CCE68C6'];
 /** What the stages, the layers and the ISO of a small system take, with room for the next. */
@@ -155,8 +110,8 @@ async function ask(command: readonly [string, ...string[]], context: Context): P
 }
 
 async function checkPackage(name: string, tools: readonly string[], context: Context): Promise<Check> {
-  const { purpose, ask: question, optional } = uses[name] ?? { purpose: tools.join(', ') };
-  const common = { name, needed: optional !== true, purpose };
+  const { purpose, ask: question, need } = packageUses[name] ?? { purpose: tools.join(', ') };
+  const common = { name, needed: need === undefined, purpose };
   const missing = tools.filter((tool) => findTool(tool) === undefined);
   if (missing.length > 0) {
     return { ...common, state: 'missing', detail: `without ${missing.join(', ')}`, install: name };
@@ -198,26 +153,11 @@ async function checkEmulation(context: Context): Promise<Check[]> {
 
 /** Files without a program: GRUB's modules, firmware for virtual machines. */
 async function checkFirmware(): Promise<Check[]> {
-  const files = [
-    {
-      name: 'grub-pc-bin',
-      path: '/usr/lib/grub/i386-pc/kernel.img',
-      purpose: 'images that boot by BIOS',
-      needed: true,
-    },
-    {
-      name: 'grub-efi-amd64-bin',
-      path: '/usr/lib/grub/x86_64-efi/kernel.img',
-      purpose: 'images that boot by UEFI',
-      needed: true,
-    },
-    {
-      name: 'ovmf',
-      path: '/usr/share/OVMF/OVMF_CODE_4M.fd',
-      purpose: 'booting images here by UEFI',
-      needed: false,
-    },
-  ];
+  const files = Object.entries(packageUses).flatMap(([name, { purpose, file, need }]) =>
+    file === undefined || file === debianKeyring
+      ? []
+      : [{ name, path: file, purpose, needed: need === undefined }],
+  );
   return await Promise.all(
     files.map(async ({ name, path, purpose, needed }): Promise<Check> => {
       return (await exists(path))
@@ -230,17 +170,17 @@ async function checkFirmware(): Promise<Check[]> {
 async function checkKeyring(context: Context): Promise<Check> {
   const name = 'debian-archive-keyring';
   const common = { name, needed: true, purpose: "checking Debian's signatures" };
-  if (!(await exists(keyringFile))) {
-    return { ...common, state: 'missing', detail: `without ${keyringFile}`, install: name };
+  if (!(await exists(debianKeyring))) {
+    return { ...common, state: 'missing', detail: `without ${debianKeyring}`, install: name };
   }
   if (findTool('gpg') === undefined) {
-    return { ...common, state: 'unsuitable', detail: `${keyringFile} cannot be looked at without gpg` };
+    return { ...common, state: 'unsuitable', detail: `${debianKeyring} cannot be looked at without gpg` };
   }
   return await inTemporaryDirectory(async (home) => {
     // gpg ends with 2 on what it cannot read: that has no keys for us.
     const { stdout } = await run(
       'gpg',
-      ['--homedir', home, '--batch', '--show-keys', '--with-colons', keyringFile],
+      ['--homedir', home, '--batch', '--show-keys', '--with-colons', debianKeyring],
       { signal: context.signal, timeoutSeconds: answerSeconds, accept: [0, 2] },
     );
     const have = new Set(
@@ -254,7 +194,7 @@ async function checkKeyring(context: Context): Promise<Check> {
     return {
       ...common,
       state: 'unsuitable',
-      detail: `${keyringFile} lacks the keys of Debian 13: ${lacking.join(', ')}`,
+      detail: `${debianKeyring} lacks the keys of Debian 13: ${lacking.join(', ')}`,
       hint: `apt-get update && apt-get install ${name}`,
     };
   });

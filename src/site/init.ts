@@ -4,14 +4,12 @@ import { type Document, isSeq, parseDocument } from 'yaml';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { exists, writeFileAtomic } from '../host/files.ts';
+import { debianKeyring } from '../host/packages.ts';
 import { type Archives, hostArchives } from './apt.ts';
 import { nearest } from './nearest.ts';
 import { shippedDirectory, shippedOverlay, shippedProfile } from './shipped.ts';
 import { siteFile } from './site.ts';
 import { archiveUrl } from './syntax.ts';
-
-/** Debian's keys, as its package debian-archive-keyring installs them. */
-const debianKeyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 const ignored = ['/store/', '/mirror/', '/.relive/', '/keys/gnupg/'];
 

@@ -1,0 +1,180 @@
+import { lstat, readdir, readFile } from 'node:fs/promises';
+import { extname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { z } from 'zod';
+import { ReliveError } from '../../src/core/error.ts';
+import { siteYaml } from '../../src/site/init.ts';
+import { debianChangelog } from './changelog.ts';
+import { bashCompletion } from './completion-bash.ts';
+import { fishCompletion } from './completion-fish.ts';
+import { zshCompletion } from './completion-zsh.ts';
+import type { PackageJson } from './control.ts';
+import { copyrightFile, type Library } from './copyright.ts';
+import { commandPages } from './man-commands.ts';
+import { formatPages } from './man-formats.ts';
+import { roffPage } from './roff.ts';
+
+/** One file of the package, by its path from the root. */
+export interface PackagedFile {
+  readonly path: string;
+  readonly content: Buffer;
+  readonly mode: 0o644 | 0o755;
+}
+
+export interface TreeOptions {
+  /** The checkout. */
+  readonly root: string;
+  /** Its src/, compiled. */
+  readonly compiled: string;
+  readonly json: PackageJson;
+  /** SOURCE_DATE_EPOCH. */
+  readonly epoch: number;
+}
+
+/** Where relive is installed; src/ finds profiles/, runtime/ and package.json beside dist/. */
+const home = 'usr/share/relive';
+const documents = 'usr/share/doc/relive';
+/** What Node.js may load of a library; types, sources and documents stay behind. */
+const loaded = new Set(['.js', '.cjs', '.mjs', '.json', '.wasm']);
+/** Parts of libraries that are for browsers, or programs of their own. */
+const unloaded = /\/(yaml\/browser\/|yaml\/bin\.mjs|undici\/(docs|scripts|types)\/)/;
+/** The archive of the example. */
+const exampleArchives = {
+  debian: 'http://ftp.debian.org/debian',
+  security: 'http://security.debian.org/debian-security',
+};
+
+function text(path: string, content: string, mode: PackagedFile['mode'] = 0o644): PackagedFile {
+  return { path, content: Buffer.from(content), mode };
+}
+
+/** As gzip -9n: no name, no time (policy 12.3). */
+function compressed(path: string, content: string): PackagedFile {
+  return { path: `${path}.gz`, content: gzipSync(content, { level: 9 }), mode: 0o644 };
+}
+
+/** Every file below a directory, sorted, at another place; modes are those that git keeps. */
+async function copied(from: string, to: string): Promise<PackagedFile[]> {
+  const paths = (await readdir(from, { recursive: true })).toSorted();
+  const files: PackagedFile[] = [];
+  for (const path of paths) {
+    const source = join(from, path);
+    const status = await lstat(source);
+    if (status.isDirectory()) continue;
+    if (!status.isFile()) {
+      throw new ReliveError('configuration', `${source}: the package holds files and directories only`);
+    }
+    const mode = (status.mode & 0o100) === 0 ? 0o644 : 0o755;
+    files.push({ path: join(to, path), content: await readFile(source), mode });
+  }
+  return files;
+}
+
+const lockedPackages = z.object({
+  packages: z.record(z.string(), z.object({ version: z.string(), dev: z.boolean().optional() })),
+});
+const libraryJson = z.object({ version: z.string(), license: z.string() });
+
+async function readJson(path: string): Promise<unknown> {
+  return JSON.parse(await readFile(path, 'utf8'));
+}
+
+/** The libraries that relive needs when it runs, as package-lock.json has them. */
+async function libraries(root: string): Promise<readonly Library[]> {
+  const { packages } = lockedPackages.parse(await readJson(join(root, 'package-lock.json')));
+  const wanted = Object.entries(packages).filter(([path, { dev }]) => path !== '' && dev !== true);
+  return await Promise.all(
+    wanted.map(async ([path, { version }]) => {
+      const name = path.replace('node_modules/', '');
+      const own = libraryJson.parse(await readJson(join(root, path, 'package.json')));
+      if (own.version !== version || path.lastIndexOf('node_modules/') !== 0) {
+        throw new ReliveError('configuration', `${path} is not what package-lock.json says`, {
+          hint: 'npm ci',
+        });
+      }
+      const license = await readFile(join(root, path, 'LICENSE'), 'utf8');
+      return { name, version, license: own.license, text: license };
+    }),
+  );
+}
+
+async function libraryFiles(root: string, { name }: Library): Promise<PackagedFile[]> {
+  const files = await copied(join(root, 'node_modules', name), join(home, 'node_modules', name));
+  return files
+    .filter(({ path }) => loaded.has(extname(path)) && !unloaded.test(`/${path}`))
+    .map((file) => ({ ...file, mode: 0o644 }));
+}
+
+/** Man pages, completions: what is made of the table of commands and the schemas. */
+function generated(version: string, profile: string): PackagedFile[] {
+  const site = siteYaml('trixie', 'amd64', exampleArchives);
+  const pages = [...commandPages(), ...formatPages({ site, profile })];
+  return [
+    ...pages.map((page) =>
+      compressed(
+        `usr/share/man/man${page.section}/${page.name}.${page.section}`,
+        roffPage({ ...page, version }),
+      ),
+    ),
+    text('usr/share/bash-completion/completions/relive', bashCompletion()),
+    text('usr/share/zsh/vendor-completions/_relive', zshCompletion()),
+    text('usr/share/fish/vendor_completions.d/relive.fish', fishCompletion()),
+  ];
+}
+
+/** A site as `relive init` makes it, with every shipped profile. */
+async function exampleSite(root: string): Promise<PackagedFile[]> {
+  const site = join(documents, 'examples/site');
+  const files = [text(join(site, 'relive.yaml'), siteYaml('trixie', 'amd64', exampleArchives))];
+  for (const { path, content, mode } of await copied(join(root, 'profiles'), '')) {
+    const [profile = '', ...rest] = path.split('/');
+    const place =
+      rest[0] === 'overlay' ? ['overlays', profile, ...rest.slice(1)] : ['profiles', `${profile}.yaml`];
+    files.push({ path: join(site, ...place), content, mode });
+  }
+  return files;
+}
+
+/** Every file of the package, sorted by its path. */
+export async function packageTree({ root, compiled, json, epoch }: TreeOptions): Promise<PackagedFile[]> {
+  const brought = await libraries(root);
+  const read = async (path: string): Promise<string> => await readFile(join(root, path), 'utf8');
+  const year = new Date(epoch * 1000).getUTCFullYear();
+  const changes = { version: json.version, maintainer: json.author, epoch };
+  const { version, description, license } = json;
+  const parts: PackagedFile[][] = [
+    (await copied(compiled, join(home, 'dist')))
+      .filter(({ path }) => path.endsWith('.js'))
+      .map((file) => (file.content.subarray(0, 2).toString() === '#!' ? { ...file, mode: 0o755 } : file)),
+    ...(await Promise.all(brought.map(async (library) => await libraryFiles(root, library)))),
+    ...(await Promise.all(
+      ['runtime', 'profiles', 'schemas'].map(
+        async (name) => await copied(join(root, name), join(home, name)),
+      ),
+    )),
+    [
+      text(
+        join(home, 'package.json'),
+        `${JSON.stringify({ name: 'relive', version, description, license, type: 'module' }, null, 2)}\n`,
+      ),
+      text('usr/bin/relive', await read('packaging/relive'), 0o755),
+      ...(await Promise.all(
+        ['relive-mirror@.service', 'relive-mirror@.timer'].map(async (unit) =>
+          text(join('usr/lib/systemd/system', unit), await read(join('packaging', unit))),
+        ),
+      )),
+      text(join(documents, 'README.md'), await read('README.md')),
+      text(
+        join(documents, 'copyright'),
+        copyrightFile(json.author, year, join(home, 'node_modules'), brought),
+      ),
+      compressed(join(documents, 'changelog'), debianChangelog(await read('CHANGELOG.md'), changes)),
+      text('usr/share/lintian/overrides/relive', await read('packaging/lintian-overrides')),
+    ],
+    (await copied(join(root, 'docs'), documents)).filter(({ path }) => path.endsWith('.md')),
+    generated(version, await read('profiles/demo/profile.yaml')),
+    await exampleSite(root),
+  ];
+  const files = parts.flat();
+  return files.toSorted((a, b) => (a.path < b.path ? -1 : 1));
+}
