@@ -41,9 +41,11 @@ export function aptSettings(architecture: string, recommends: boolean): string[]
     'Acquire::Check-Date "false";',
     'Acquire::Retries "0";',
     'Dpkg::Use-Pty "false";',
-    'Dpkg::Options { "--force-unsafe-io"; "--force-confdef"; "--force-confold"; };',
   ];
 }
+
+/** Settings of an apt that installs. Not of mmdebstrap's: since 1.5 its dpkg is env(1), which takes them for its own. */
+export const dpkgSettings = 'Dpkg::Options { "--force-unsafe-io"; "--force-confdef"; "--force-confold"; };';
 
 /** Where a private apt keeps its things: nothing of the host's apt is read or written. */
 export interface AptRoot {

@@ -2,7 +2,7 @@ import { chmod, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
 import type { Context } from '../../core/event.ts';
-import { type AptSource, aptSettings, sourcesList } from '../apt.ts';
+import { type AptSource, aptSettings, dpkgSettings, sourcesList } from '../apt.ts';
 import type { Chroot } from '../chroot.ts';
 import type { Stage } from '../layers.ts';
 import type { ResolvedPackage } from '../resolve.ts';
@@ -89,7 +89,7 @@ async function provideRepository(
     `Dir::State::lists "${meanwhile}/lists";`,
     `Dir::Cache "${meanwhile}/cache";`,
   ];
-  const settings = aptSettings(architecture, recommends);
+  const settings = [...aptSettings(architecture, recommends), dpkgSettings];
   await writeFile(join(inside, 'apt.conf'), `${[...places, ...settings].join('\n')}\n`);
   return { APT_CONFIG: `${meanwhile}/apt.conf` };
 }

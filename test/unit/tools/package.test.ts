@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import { assert, property, string } from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { commands } from '../../../src/commands/table.ts';
 import { hostPackages } from '../../../src/host/packages.ts';
@@ -108,8 +108,8 @@ describe('man pages', () => {
   });
 
   test('no text of ours is a request of roff', () => {
-    fc.assert(
-      fc.property(fc.string(), (text) => {
+    assert(
+      property(string(), (text) => {
         for (const line of roffText(text).split('\n')) expect(line).not.toMatch(/^[.']/);
         expect(roffText(text).replaceAll(/\\(e|-|&|\((aq|ga|ha|ti))/g, '')).not.toMatch(/[\\'`^~-]/);
       }),
