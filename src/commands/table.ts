@@ -462,6 +462,11 @@ export const commands: readonly CommandSpec[] = [
       { flags: '--memory <mib>', description: 'its memory in MiB', default: '1024' },
       { flags: '--cpus <number>', description: 'its processors', default: '2' },
       {
+        flags: '--disk <files>',
+        description: 'further disks (raw files or devices), separated by commas; the guest may write to them',
+        completes: 'file',
+      },
+      {
         flags: '--net <kind>',
         description: "its network: none, or QEMU's own",
         choices: ['none', 'user'],
@@ -484,6 +489,10 @@ export const commands: readonly CommandSpec[] = [
     examples: [
       { command: 'relive vm demo', says: 'does the newest image of demo come up?' },
       { command: 'relive vm demo --firmware uefi --console', says: 'by UEFI, with its console shown' },
+      {
+        command: 'relive vm factory --disk mirror.img,store.img --memory 4096',
+        says: 'with two more disks',
+      },
       { command: 'relive vm demo.iso --keep --net user', says: 'an ISO, with a network, until Ctrl-C' },
     ],
     load: async () => await import('./vm.ts'),

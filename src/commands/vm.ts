@@ -1,4 +1,5 @@
 import { ReliveError } from '../core/error.ts';
+import { exists } from '../host/files.ts';
 import { withBootableIso } from '../medium/export.ts';
 import { formatSeconds } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
@@ -20,6 +21,18 @@ function choice<T extends string>(call: Call, name: string, choices: readonly T[
   return choices.find((one) => one === value) ?? otherwise;
 }
 
+/** The files of --disk, which must be there: QEMU would say so in its own words, and late. */
+async function disksOf(call: Call): Promise<readonly string[]> {
+  const disks = optionValue(call, 'disk')?.split(',') ?? [];
+  for (const disk of disks) {
+    if (disk !== '' && (await exists(disk))) continue;
+    throw new ReliveError('usage', `--disk ${JSON.stringify(disk)}: there is no such file`, {
+      hint: 'truncate -s 8G FILE makes an empty disk, mkfs.ext4 -L LABEL FILE a file system in it',
+    });
+  }
+  return disks;
+}
+
 export async function run(call: Call): Promise<CommandResult> {
   const { context } = call;
   const keep = call.options['keep'] === true;
@@ -32,6 +45,7 @@ export async function run(call: Call): Promise<CommandResult> {
     accelerator: choice(call, 'accel', ['auto', 'kvm', 'tcg'], bootDefaults.accelerator),
     network: choice(call, 'net', ['none', 'user'], bootDefaults.network),
     memoryMib: numberOption(call, 'memory', 1_048_576, bootDefaults.memoryMib),
+    disks: await disksOf(call),
     cpus: numberOption(call, 'cpus', 255, bootDefaults.cpus),
     timeoutSeconds: numberOption(call, 'timeout', 86_400, bootDefaults.timeoutSeconds),
     log,

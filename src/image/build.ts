@@ -8,9 +8,17 @@ import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
 import { type SecretKey, signClear } from '../host/gpg.ts';
 import { dearmour } from '../host/gpgv.ts';
 import { takeLock } from '../host/lock.ts';
+import { ownPackage } from '../host/own-package.ts';
 import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
-import { canonicalJson, type Layer, pruneLayers, removeUnfinished, runStages } from '../rootfs/layers.ts';
+import {
+  canonicalJson,
+  type Layer,
+  pruneLayers,
+  removeUnfinished,
+  runStages,
+  type Stage,
+} from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
 import { packTree } from '../rootfs/pack.ts';
 import { plainPath } from '../rootfs/plain-path.ts';
@@ -18,6 +26,7 @@ import type { ResolvedPackage } from '../rootfs/resolve.ts';
 import { mountStack, unmount } from '../rootfs/stack.ts';
 import { bootstrapStage } from '../rootfs/stages/bootstrap.ts';
 import { configureStage } from '../rootfs/stages/configure.ts';
+import { factoryStage } from '../rootfs/stages/factory.ts';
 import { filesStage } from '../rootfs/stages/files.ts';
 import { initrdName, kernelName, liveName, liveStage } from '../rootfs/stages/live.ts';
 import { packagesStage } from '../rootfs/stages/packages.ts';
@@ -30,6 +39,7 @@ import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
 import { bootConfiguration } from './boot-entry.ts';
 import { siteCommit } from './commit.ts';
+import { writePublicSite } from './factory.ts';
 import { gatherIngredients, type Ingredients } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
 import { packageFile } from './lock.ts';
@@ -195,6 +205,7 @@ async function buildLayers(
       ...{ architecture, packages: all, wanted, recommends, sourceDateEpoch },
       provide: provide('packages', all),
     }),
+    ...(await factoryStages(site, profile, { scratch, sourceDateEpoch }, context)),
     await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
     await configureStage({ profile, sources: upstream, sourceDateEpoch }),
     ...(profile.host === 'container'
@@ -215,6 +226,19 @@ async function buildLayers(
     withScripts.filter((stage) => stage !== undefined),
     context,
   );
+}
+
+/** What makes the system one that builds images, where the profile wants that. */
+async function factoryStages(
+  site: Site,
+  profile: Profile,
+  { scratch, sourceDateEpoch }: { readonly scratch: string; readonly sourceDateEpoch: number },
+  context: Context,
+): Promise<Stage[]> {
+  if (!profile.factory) return [];
+  const files = join(scratch, 'factory');
+  await writePublicSite(site, files, context);
+  return [await factoryStage({ own: await ownPackage(context), files, sourceDateEpoch })];
 }
 
 /** The key that an image is sealed with, and the GnuPG home that it lies in. */

@@ -1,3 +1,4 @@
+import { hostPackages } from '../host/packages.ts';
 import { formatPosition } from '../site/position.ts';
 import type { Profile } from '../site/profile.ts';
 import { initrdPackage } from './initrd.ts';
@@ -40,6 +41,12 @@ const ofHost: Readonly<
   container: { amd64: [], arm64: [], armhf: [], i386: [] },
 };
 
+/** What relive runs on and drives, for systems that build images; not what it suggests only. */
+function factory(): readonly string[] {
+  const driven = hostPackages().filter(({ need, essential }) => need !== 'suggested' && !essential);
+  return ['nodejs', ...driven.map(({ name }) => name)];
+}
+
 function base(name: string, why: string): WantedPackage {
   return { name, why: 'base', from: `relive's base packages (${why})` };
 }
@@ -56,6 +63,7 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
     })),
   ];
   if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
+  if (profile.factory) wanted.push(...factory().map((name) => base(name, 'factory: true')));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));
   const compressor = profile.host === 'container' ? undefined : initrdPackage(profile.image.initrd);

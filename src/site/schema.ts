@@ -392,6 +392,10 @@ const keys = {
   verify: z.enum(verifications).meta({
     description: 'What GRUB checks before it starts the kernel. Unless given: signature',
   }),
+  factory: z.boolean().meta({
+    description:
+      "Whether the system can build images: relive with all it drives, and the site's public part in /srv/relive. Unless given: false",
+  }),
 };
 
 /** One file profiles/NAME.yaml, as it stands. */
@@ -456,49 +460,65 @@ export const profileSchema = z
       })
       .optional()
       .meta({ description: 'How the image boots.' }),
+    factory: keys.factory.optional(),
   })
   .meta({ title: 'profiles/NAME.yaml', description: 'A profile of relive: what a system is.' });
 
+/** relive's package can be installed on few systems. */
+function checkFactory(
+  { factory, suite, architecture }: { factory: boolean; suite: string; architecture: string },
+  context: z.RefinementCtx,
+): void {
+  const refuse = (message: string): void => context.addIssue({ code: 'custom', path: ['factory'], message });
+  if (factory && suite === 'bookworm') {
+    refuse('false with bookworm, whose Node.js is older than relive needs');
+  }
+  if (factory && architecture !== 'amd64') refuse(`false with ${architecture}: images are built on amd64`);
+}
+
 /** A profile with all it inherits: the keys a build cannot do without must be there, the others get their defaults. */
-export const effectiveSchema = z.strictObject({
-  version: keys.version,
-  description: keys.description.optional(),
-  suite: keys.suite,
-  architecture: keys.architecture,
-  host: keys.host,
-  bootstrap: keys.bootstrap.default('mmdebstrap'),
-  repositories: keys.repositories.min(1, 'one repository or more'),
-  packages: packages.default([]),
-  recommends: keys.recommends.default(false),
-  overlay: overlayList.default([]),
-  scripts: scripts.default([]),
-  users: users.default([]),
-  hostname: keys.hostname.optional(),
-  locale: keys.locale.default('C.UTF-8'),
-  timezone: keys.timezone.default('Etc/UTC'),
-  keyboard: keyboard.optional(),
-  services: z
-    .strictObject({
-      enable: service.enable.default([]),
-      disable: service.disable.default([]),
-      mask: service.mask.default([]),
-    })
-    .superRefine(checkServices)
-    .prefault({}),
-  image: z
-    .strictObject({
-      compression: compression.default({ algorithm: 'zstd', level: 9 }),
-      initrd: initrd.default({ algorithm: 'zstd', level: 9 }),
-    })
-    .prefault({}),
-  boot: z
-    .strictObject({
-      parameters: keys.parameters.default([]),
-      ram: keys.ram.default('none'),
-      verify: keys.verify.default('signature'),
-    })
-    .prefault({}),
-});
+export const effectiveSchema = z
+  .strictObject({
+    version: keys.version,
+    description: keys.description.optional(),
+    suite: keys.suite,
+    architecture: keys.architecture,
+    host: keys.host,
+    bootstrap: keys.bootstrap.default('mmdebstrap'),
+    repositories: keys.repositories.min(1, 'one repository or more'),
+    packages: packages.default([]),
+    recommends: keys.recommends.default(false),
+    overlay: overlayList.default([]),
+    scripts: scripts.default([]),
+    users: users.default([]),
+    hostname: keys.hostname.optional(),
+    locale: keys.locale.default('C.UTF-8'),
+    timezone: keys.timezone.default('Etc/UTC'),
+    keyboard: keyboard.optional(),
+    services: z
+      .strictObject({
+        enable: service.enable.default([]),
+        disable: service.disable.default([]),
+        mask: service.mask.default([]),
+      })
+      .superRefine(checkServices)
+      .prefault({}),
+    image: z
+      .strictObject({
+        compression: compression.default({ algorithm: 'zstd', level: 9 }),
+        initrd: initrd.default({ algorithm: 'zstd', level: 9 }),
+      })
+      .prefault({}),
+    boot: z
+      .strictObject({
+        parameters: keys.parameters.default([]),
+        ram: keys.ram.default('none'),
+        verify: keys.verify.default('signature'),
+      })
+      .prefault({}),
+    factory: keys.factory.default(false),
+  })
+  .superRefine(checkFactory);
 
 /** What relive.yaml holds. */
 export type SiteDocument = z.output<typeof siteSchema>;

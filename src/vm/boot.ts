@@ -33,6 +33,8 @@ export interface BootOptions {
   readonly cpus: number;
   readonly network: 'none' | 'user';
   readonly attach: 'disk' | 'cd';
+  /** Further disks, raw; the guest may write to them. */
+  readonly disks: readonly string[];
   /** How long the guest may take until it is healthy. */
   readonly timeoutSeconds: number;
   /** How long it may take to power off; then it is ended. */
@@ -61,6 +63,7 @@ export const bootDefaults = {
   cpus: 2,
   network: 'none',
   attach: 'disk',
+  disks: [],
   timeoutSeconds: 300,
   powerOffSeconds: 60,
   log: undefined,
@@ -246,6 +249,7 @@ export async function bootImage(options: BootOptions, context: Context): Promise
       qemuArguments({
         ...options,
         medium: resolve(options.medium),
+        disks: options.disks.map((disk) => resolve(disk)),
         accelerator,
         endOnRestart: options.whileHealthy === undefined,
         variables: variables?.path,

@@ -14,6 +14,8 @@ export interface Machine {
   readonly network: 'none' | 'user';
   /** A hybrid ISO. */
   readonly medium: string;
+  /** Further disks, raw; the guest may write to them. */
+  readonly disks: readonly string[];
   /** How the medium is attached: a stick or disk (virtio-blk), or a drive (virtio-scsi). */
   readonly attach: 'disk' | 'cd';
   /** A guest that restarts ends QEMU instead: a restart during a test is a failure, not another try. */
@@ -83,6 +85,10 @@ export function qemuArguments(machine: Machine): string[] {
           ...['-drive', `${medium},media=cdrom`, '-device', 'virtio-scsi-pci'],
           ...['-device', 'scsi-cd,drive=medium,bootindex=0'],
         ]),
+    ...machine.disks.flatMap((file, index) => [
+      ...['-drive', `if=none,id=disk${index},format=raw,file=${optionText(file)}`],
+      ...['-device', `virtio-blk-pci,drive=disk${index}`],
+    ]),
     // No network at all rather than one without a cable: UEFI firmware would try to boot from it, for minutes.
     ...(machine.network === 'none'
       ? ['-nic', 'none']

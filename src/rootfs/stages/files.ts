@@ -29,7 +29,7 @@ export async function filesStage({ overlays, sourceDateEpoch }: FilesOptions): P
   return {
     name: 'files',
     inputs: {
-      entries: entries.map(({ path, mode, kind, content }) => [path, mode, kind, content]),
+      entries: entryInputs(entries),
       sourceDateEpoch,
     },
     work: async ({ root }) => {
@@ -38,8 +38,13 @@ export async function filesStage({ overlays, sourceDateEpoch }: FilesOptions): P
   };
 }
 
+/** What of entries decides a stage: not where they were read from. */
+export function entryInputs(entries: readonly OverlayEntry[]): unknown {
+  return entries.map(({ path, mode, kind, content }) => [path, mode, kind, content]);
+}
+
 /** Puts one entry into the system. No link of the system is followed on the way. */
-async function place(entry: OverlayEntry, root: string, sourceDateEpoch: number): Promise<void> {
+export async function place(entry: OverlayEntry, root: string, sourceDateEpoch: number): Promise<void> {
   const target = join(root, await throughLinks(root, entry.path));
   const there = await lstat(target).catch(() => undefined);
   if (entry.kind === 'directory') {

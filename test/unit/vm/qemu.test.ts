@@ -13,6 +13,7 @@ const machine: Machine = {
   cpus: 2,
   network: 'none',
   medium: '/srv/a,b.iso',
+  disks: [],
   attach: 'disk',
   endOnRestart: true,
   variables: undefined,
