@@ -8,17 +8,10 @@ import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
 import { type SecretKey, signClear } from '../host/gpg.ts';
 import { dearmour } from '../host/gpgv.ts';
 import { takeLock } from '../host/lock.ts';
-import { ownPackage } from '../host/own-package.ts';
+import { type OwnPackage, ownPackage } from '../host/own-package.ts';
 import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
-import {
-  canonicalJson,
-  type Layer,
-  pruneLayers,
-  removeUnfinished,
-  runStages,
-  type Stage,
-} from '../rootfs/layers.ts';
+import { canonicalJson, type Layer, pruneLayers, removeUnfinished, runStages } from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
 import { packTree } from '../rootfs/pack.ts';
 import { plainPath } from '../rootfs/plain-path.ts';
@@ -39,7 +32,7 @@ import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
 import { bootConfiguration } from './boot-entry.ts';
 import { siteCommit } from './commit.ts';
-import { writePublicSite } from './factory.ts';
+import { refusePrivateKeys, writePublicSite } from './factory.ts';
 import { gatherIngredients, type Ingredients } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
 import { packageFile } from './lock.ts';
@@ -136,10 +129,11 @@ export async function withLayers<T>(
     await rm(scratch, { recursive: true, force: true });
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     await requirePrograms(profile.architecture, scratch, context);
+    const own = await findOwnPackage(site, profile, context);
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
     const layers = await tellingOfDisk(
       `the cache ${site.cache}`,
-      async () => await buildLayers(site, profile, ingredients, key, { cache, scratch }, context),
+      async () => await buildLayers(site, profile, { ...ingredients, own }, key, { cache, scratch }, context),
     );
     try {
       return await work({ site, profile, ingredients, layers, key, scratch });
@@ -176,7 +170,13 @@ function pathOf(error: unknown): string | undefined {
 async function buildLayers(
   site: Site,
   profile: Profile,
-  { lock, upstream, sourceDateEpoch, bootstrapEpoch }: Ingredients,
+  {
+    lock,
+    upstream,
+    sourceDateEpoch,
+    bootstrapEpoch,
+    own,
+  }: Ingredients & { readonly own: OwnPackage | undefined },
   key: BuildKey,
   { cache, scratch }: { readonly cache: string; readonly scratch: string },
   context: Context,
@@ -194,6 +194,8 @@ async function buildLayers(
     return await makeLocalRepository(options, context);
   };
   const all = lock.packages;
+  const factoryFiles = join(scratch, 'factory');
+  if (own !== undefined) await writePublicSite(site, factoryFiles, context);
   const bootstrap = all.filter(({ name }) => lock.bootstrap.includes(name));
   const stages = [
     bootstrapStage({
@@ -205,7 +207,7 @@ async function buildLayers(
       ...{ architecture, packages: all, wanted, recommends, sourceDateEpoch },
       provide: provide('packages', all),
     }),
-    ...(await factoryStages(site, profile, { scratch, sourceDateEpoch }, context)),
+    ...(own === undefined ? [] : [await factoryStage({ own, files: factoryFiles, sourceDateEpoch })]),
     await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
     await configureStage({ profile, sources: upstream, sourceDateEpoch }),
     ...(profile.host === 'container'
@@ -228,17 +230,15 @@ async function buildLayers(
   );
 }
 
-/** What makes the system one that builds images, where the profile wants that. */
-async function factoryStages(
+/** What a system that builds images takes along, looked for before the work begins. */
+async function findOwnPackage(
   site: Site,
   profile: Profile,
-  { scratch, sourceDateEpoch }: { readonly scratch: string; readonly sourceDateEpoch: number },
   context: Context,
-): Promise<Stage[]> {
-  if (!profile.factory) return [];
-  const files = join(scratch, 'factory');
-  await writePublicSite(site, files, context);
-  return [await factoryStage({ own: await ownPackage(context), files, sourceDateEpoch })];
+): Promise<OwnPackage | undefined> {
+  if (!profile.factory) return undefined;
+  await refusePrivateKeys(site);
+  return await ownPackage(context);
 }
 
 /** The key that an image is sealed with, and the GnuPG home that it lies in. */

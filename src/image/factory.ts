@@ -1,4 +1,4 @@
-import { chmod, cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, cp, lstat, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Document, parseDocument } from 'yaml';
 import { ReliveError } from '../core/error.ts';
@@ -21,7 +21,6 @@ const privateKey = /-----BEGIN [A-Z0-9 ]*PRIVATE KEY/;
  *
  * What is secret or belongs to this host stays here: signing keys, client certificates, and the places of store, mirror,
  * cache and keys, which are the defaults over there.
- * @throws ReliveError `configuration` where a file of the site has a private key in it
  */
 export async function writePublicSite(site: Site, directory: string, context: Context): Promise<void> {
   const target = join(directory, siteHome);
@@ -29,7 +28,6 @@ export async function writePublicSite(site: Site, directory: string, context: Co
   for (const name of copied) {
     const source = join(site.directory, name);
     if (!(await exists(source))) continue;
-    await refusePrivateKeys(source);
     await cp(source, join(target, name), {
       recursive: true,
       verbatimSymlinks: true,
@@ -70,19 +68,23 @@ function withoutCertificate(document: Document, name: string, context: Context):
   });
 }
 
-/** Nothing that is secret may enter an image which somebody carries away. */
-async function refusePrivateKeys(directory: string): Promise<void> {
-  for (const name of await readdir(directory, { recursive: true })) {
-    const file = join(directory, name);
-    const status = await stat(file).catch(() => undefined);
-    if (status?.isFile() !== true) continue;
-    if (!privateKey.test((await readFile(file)).toString('latin1'))) continue;
-    throw new ReliveError(
-      'configuration',
-      `${file} has a private key in it, and an image with "factory: true" would take it along`,
-      {
-        hint: 'bring it into the system another way: at boot, from a volume',
-      },
-    );
+/**
+ * Nothing that is secret may enter an image which somebody carries away.
+ * @throws ReliveError `configuration` where a file of the site that `writePublicSite` copies has a private key in it
+ */
+export async function refusePrivateKeys(site: Site): Promise<void> {
+  for (const name of copied) {
+    const directory = join(site.directory, name);
+    if (!(await exists(directory))) continue;
+    for (const path of await readdir(directory, { recursive: true })) {
+      const file = join(directory, path);
+      const status = await lstat(file);
+      if (!status.isFile() || !privateKey.test(await readFile(file, 'latin1'))) continue;
+      throw new ReliveError(
+        'configuration',
+        `${file} has a private key in it, and an image with "factory: true" would take it along`,
+        { hint: 'bring it into the system another way: at boot, from a volume' },
+      );
+    }
   }
 }

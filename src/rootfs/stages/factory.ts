@@ -2,8 +2,7 @@ import { copyFile, lutimes, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type OwnPackage, packageHome } from '../../host/own-package.ts';
 import type { Stage } from '../layers.ts';
-import { readOverlay } from '../overlay.ts';
-import { entryInputs, place } from './files.ts';
+import { entryInputs, overlayEntries, place } from './files.ts';
 
 export interface FactoryOptions {
   readonly own: OwnPackage;
@@ -17,7 +16,7 @@ export interface FactoryOptions {
  * the site there. The package itself stays, so that the system can build further ones of its kind.
  */
 export async function factoryStage({ own, files, sourceDateEpoch }: FactoryOptions): Promise<Stage> {
-  const entries = await readOverlay(files);
+  const entries = await overlayEntries([files]);
   return {
     name: 'factory',
     inputs: { package: own.digest, entries: entryInputs(entries), sourceDateEpoch },

@@ -12,20 +12,26 @@ export interface FilesOptions {
 }
 
 /**
- * Copies the overlays into the system. Owners become root, times the build's; modes are kept, as far as git keeps them.
+ * The entries of overlays, parents before what is in them.
  * @throws ReliveError `configuration` for what cannot be a file of an overlay
  */
-export async function filesStage({ overlays, sourceDateEpoch }: FilesOptions): Promise<Stage> {
+export async function overlayEntries(overlays: readonly string[]): Promise<OverlayEntry[]> {
   const read = await Promise.all(overlays.map(async (overlay) => await readOverlay(overlay)));
-  const entries = read.flatMap((each) => each.entries);
   const faults = read.flatMap((each) => each.faults);
-  if (faults.length > 0) {
-    throw new ReliveError(
-      'configuration',
-      faults.map(({ source, detail }) => `${source}: ${detail}`).join('\n'),
-      { hint: [...new Set(faults.map(({ hint }) => hint))].join('; ') },
-    );
-  }
+  if (faults.length === 0) return read.flatMap((each) => each.entries);
+  throw new ReliveError(
+    'configuration',
+    faults.map(({ source, detail }) => `${source}: ${detail}`).join('\n'),
+    { hint: [...new Set(faults.map(({ hint }) => hint))].join('; ') },
+  );
+}
+
+/**
+ * Copies the overlays into the system. Owners become root, times the build's; modes are kept, as far as git keeps them.
+ * @throws as `overlayEntries`
+ */
+export async function filesStage({ overlays, sourceDateEpoch }: FilesOptions): Promise<Stage> {
+  const entries = await overlayEntries(overlays);
   return {
     name: 'files',
     inputs: {
