@@ -1,4 +1,4 @@
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { lutimes, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../../core/event.ts';
 import { run } from '../../host/process.ts';
@@ -30,6 +30,7 @@ export function bootstrapStage(options: BootstrapOptions): Stage {
       if (tool === 'mmdebstrap') await mmdebstrap(options, source, root, context);
       else await debootstrap(options, source, root, context);
       await removeHostTraces(root);
+      await setDirectoryTimes(root, sourceDateEpoch);
     },
   };
 }
@@ -108,4 +109,15 @@ async function removeHostTraces(root: string): Promise<void> {
     }
   }
   await rm(join(root, 'debootstrap'), { recursive: true, force: true });
+}
+
+/**
+ * A directory bears the time of the package that was unpacked last into it, and in which order that is done changes with
+ * the host's apt: without this another release of Debian would make other layers.
+ */
+async function setDirectoryTimes(root: string, time: number): Promise<void> {
+  for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
+    if (entry.isDirectory()) await lutimes(join(entry.parentPath, entry.name), time, time);
+  }
+  await lutimes(root, time, time);
 }

@@ -50,6 +50,17 @@ describe('the arguments of QEMU', () => {
     }
   });
 
+  test('have further disks behind the medium, which the guest may write', () => {
+    const text = joined({ disks: ['/srv/mirror.img', '/srv/b,c.img'] });
+    expect(text).toContain(
+      'if=none,id=disk0,format=raw,file=/srv/mirror.img -device virtio-blk-pci,drive=disk0',
+    );
+    expect(text).toContain(
+      'if=none,id=disk1,format=raw,file=/srv/b,,c.img -device virtio-blk-pci,drive=disk1',
+    );
+    expect(text.indexOf('drive=medium')).toBeLessThan(text.indexOf('drive=disk0'));
+  });
+
   test('let it restart only where that is wanted', () => {
     expect(joined({})).toContain('-no-reboot');
     expect(joined({ endOnRestart: false })).not.toContain('-no-reboot');
