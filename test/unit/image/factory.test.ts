@@ -116,7 +116,7 @@ describe('a private key', () => {
   });
 
   test('outside of what goes along is no matter', async () => {
-    await refusePrivateKeys(await loadSite(directory));
+    await expect(refusePrivateKeys(await loadSite(directory))).resolves.toBeUndefined();
   });
 });
 

@@ -17,7 +17,7 @@ const withSecurity = `${siteText.replace('[main]', '[main, non-free-firmware]')}
 `;
 
 test('these ship', () => {
-  expect(names).toEqual(['demo', 'desktop', 'kiosk', 'minimal', 'rescue', 'server']);
+  expect(names).toEqual(['demo', 'desktop', 'factory', 'kiosk', 'minimal', 'rescue', 'server']);
 });
 
 test.each(names)('%s can be extended from a site that does not have it', async (name) => {

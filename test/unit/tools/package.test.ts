@@ -179,7 +179,7 @@ describe('completion in bash', () => {
       ['relive', 'vm', '--firmware', 'uefi', 'kio'],
       ['kiosk', 'kiosk-20261122.01'],
     ],
-    [['relive', 'init', '--profile', 'd'], ['demo']],
+    [['relive', 'init', '--profile', 'f'], ['factory']],
     [['relive', 'build', '--o'], ['--offline']],
     [['relive', 'build', 'kiosk', 'x'], []],
   ])('%j', (words, wanted) => {
