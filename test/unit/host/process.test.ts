@@ -141,7 +141,7 @@ describe('failures', () => {
   });
 
   test('also where the program went on for long after it', async () => {
-    const script = 'dd if=/dev/zero of=/dev/full count=1; seq 100; exit 7';
+    const script = 'dd if=/dev/zero of=/dev/full count=1; seq 100 >&2; exit 7';
     await expect(run('sh', ['-c', script], { signal, as: 'script' })).rejects.toMatchObject({
       code: 'disk-full',
       message: expect.stringMatching(
