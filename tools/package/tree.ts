@@ -122,17 +122,15 @@ function generated(version: string, profile: string): PackagedFile[] {
   ];
 }
 
-/** A site as `relive init` makes it, with every shipped profile. */
+/** A site as `relive init` makes it, of the profile demo. */
 async function exampleSite(root: string): Promise<PackagedFile[]> {
   const site = join(documents, 'examples/site');
-  const files = [text(join(site, 'relive.yaml'), siteYaml('trixie', 'amd64', exampleArchives))];
-  for (const { path, content, mode } of await copied(join(root, 'profiles'), '')) {
-    const [profile = '', ...rest] = path.split('/');
-    const place =
-      rest[0] === 'overlay' ? ['overlays', profile, ...rest.slice(1)] : ['profiles', `${profile}.yaml`];
-    files.push({ path: join(site, ...place), content, mode });
-  }
-  return files;
+  const profile = join(root, 'profiles/demo');
+  return [
+    text(join(site, 'relive.yaml'), siteYaml('trixie', 'amd64', exampleArchives)),
+    text(join(site, 'profiles/demo.yaml'), await readFile(join(profile, 'profile.yaml'), 'utf8')),
+    ...(await copied(join(profile, 'overlay'), join(site, 'overlays/demo'))),
+  ];
 }
 
 /** Every file of the package, sorted by its path. */
