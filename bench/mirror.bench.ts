@@ -23,6 +23,7 @@ import { stringify } from 'yaml';
 import { cacheDirectory } from '../test/fixtures/cache.ts';
 import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../test/fixtures/signing.ts';
+import { goal, say } from './report.ts';
 
 /*
  * Mirrors: relive beside curl (no checks), apt-mirror, debmirror, aptly and reprepro, all of which fetch the same upstream from
@@ -46,25 +47,6 @@ interface Package {
   readonly size: number;
   readonly sha256: string;
   readonly md5: string;
-}
-
-/** Prints a line of the report; vitest shows standard output as it is. */
-function say(line: string): void {
-  process.stdout.write(`${line}\n`);
-}
-
-/** Says whether a figure is what it should be. */
-function goal(
-  what: string,
-  measured: number,
-  order: 'at least' | 'at most',
-  wanted: number,
-  unit = '',
-): void {
-  const met = order === 'at least' ? measured >= wanted : measured <= wanted;
-  say(
-    `  ${met ? 'met   ' : 'MISSED'}  ${what}: ${measured.toFixed(2)}${unit}, ${order} ${wanted}${unit} is wanted`,
-  );
 }
 
 function sha256(content: Buffer): string {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sha256 } from '../../../src/host/files.ts';
-import type { Manifest } from '../../../src/image/manifest.ts';
+import { layerFile, type Manifest, verityFile } from '../../../src/image/manifest.ts';
 import { type CommandEnd, runCommand, stagesOf, startCommand, succeed } from '../../fixtures/command.ts';
 import { leftOf, namespaceOf } from '../../fixtures/processes.ts';
 import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
@@ -158,7 +158,7 @@ test('then a build goes on to the end: the image is what it would have been', as
   await succeed(['image', 'verify'], { site: site.directory });
   const { lines } = await runCommand(['image', 'list'], { site: site.directory });
   const known = new Set(JSON.stringify(lines).match(/demo-\d{8}\.\d{2}/g));
-  const files = new Set(built.manifest.layers.map(({ digest }) => `${digest.slice(0, 16)}.squashfs`));
+  const files = new Set(built.manifest.layers.flatMap((layer) => [layerFile(layer), verityFile(layer)]));
   const strangers = namesIn(join(site.store, 'live')).filter(
     (name) => !files.has(name) && !known.has(name.replace(/\.module$/, '')),
   );

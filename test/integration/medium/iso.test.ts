@@ -99,6 +99,7 @@ describe('an ISO', () => {
     }
     expect(readdirSync(join(directory, 'out/live')).toSorted()).toEqual([
       basename(tiny.layer),
+      basename(tiny.layer).replace('.squashfs', '.verity'),
       `${tiny.image}.module`,
     ]);
     expect(xorriso('-find', '/', '-exec', 'lsdl', '--')).not.toMatch(/^.{10}\s+\d+ (?!0\s+0)/m);
