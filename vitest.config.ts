@@ -1,24 +1,24 @@
 import { defineConfig } from 'vitest/config';
 
-/** With `parallel` false its files run one after the other. */
-const project = (name: string, seconds: number, parallel: boolean) => ({
+/** @param workers how many files run at a time; undefined: as many as the machine has cores for */
+const project = (name: string, seconds: number, workers?: number) => ({
   extends: true as const,
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
     testTimeout: seconds * 1000,
     hookTimeout: seconds * 1000,
-    fileParallelism: parallel,
+    ...(workers === undefined ? {} : { maxWorkers: workers }),
   },
 });
 
 /**
  * unit: no root, no network. integration: root and the real tools. boot: QEMU. The latter two share expensive
- * fixtures and machines of two cores.
+ * fixtures and machines of two cores; a guest that boots in emulation keeps one of them busy.
  */
 export default defineConfig({
   test: {
     globalSetup: 'test/compile.ts',
-    projects: [project('unit', 60, true), project('integration', 900, false), project('boot', 900, false)],
+    projects: [project('unit', 60), project('integration', 900, 1), project('boot', 900, 2)],
   },
 });
