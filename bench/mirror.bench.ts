@@ -20,6 +20,7 @@ import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { bench } from 'vitest';
 import { stringify } from 'yaml';
+import { sha256 } from '../src/host/files.ts';
 import { cacheDirectory } from '../test/fixtures/cache.ts';
 import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../test/fixtures/signing.ts';
@@ -47,10 +48,6 @@ interface Package {
   readonly size: number;
   readonly sha256: string;
   readonly md5: string;
-}
-
-function sha256(content: Buffer): string {
-  return createHash('sha256').update(content).digest('hex');
 }
 
 function write(path: string, content: string | Buffer): void {

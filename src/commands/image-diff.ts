@@ -1,7 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { ReliveError } from '../core/error.ts';
+import { withScratchDirectory } from '../host/anonymous.ts';
 import { writeFileAtomic } from '../host/files.ts';
 import { diffImages, type ImageDifference } from '../image/diff.ts';
 import { findImage, listImages, type StoredImage } from '../image/store.ts';
@@ -98,13 +98,10 @@ function textOf(difference: ImageDifference, all: boolean): string {
 export async function run(call: Call): Promise<CommandResult> {
   const { store } = await loadSite(call.siteDirectory);
   const images = await imagesOf(call, store);
-  const scratch = await mkdtemp(join(tmpdir(), 'relive-diff-'));
-  let difference: ImageDifference;
-  try {
-    difference = await diffImages(store, images, scratch, call.context);
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  const difference = await withScratchDirectory(
+    tmpdir(),
+    async (scratch) => await diffImages(store, images, scratch, call.context),
+  );
   const page = optionValue(call, 'html');
   if (page !== undefined) await writeFileAtomic(resolve(page), diffPage(difference));
   const same = difference.facts.length === 0 && difference.files.length === 0;

@@ -1,6 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { withScratchDirectory } from '../host/anonymous.ts';
 import { lockProfile } from '../image/lock.ts';
 import { formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
@@ -21,10 +20,9 @@ export async function run(call: Call): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);
   const named = manyArguments(call, 0);
   const complete = named.length > 0 ? [] : (await listProfiles(site)).filter((each) => each.complete);
-  const scratch = await mkdtemp(join(tmpdir(), 'relive-lock-'));
   const profiles: Record<string, object> = {};
   const lines: string[] = [];
-  try {
+  await withScratchDirectory(tmpdir(), async (scratch) => {
     for (const name of named.length > 0 ? named : complete.map((each) => each.name)) {
       const profile = await loadProfile(site, name);
       const options = { offline: call.options['offline'] === true, scratch };
@@ -38,8 +36,6 @@ export async function run(call: Call): Promise<CommandResult> {
       );
       if (count > 0) lines.push(before === undefined ? `  all of them new: ${file}` : changesText(changes));
     }
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  });
   return { ok: true, data: { profiles }, text: lines.join('\n') };
 }

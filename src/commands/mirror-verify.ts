@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ReliveError } from '../core/error.ts';
+import { withScratchDirectory } from '../host/anonymous.ts';
 import { dearmour, isArmoured } from '../host/gpgv.ts';
 import { findTrees } from '../mirror/tree.ts';
 import { readVerified } from '../mirror/verified.ts';
@@ -77,8 +78,7 @@ async function verifyPath(call: Call, path: string): Promise<{ name: string; sum
   const options = verifyOptions(call);
   const partial = call.options['partial'] === true;
   const named = optionValue(call, 'keyring');
-  const directory = await mkdtemp(join(tmpdir(), 'relive-verify-'));
-  try {
+  return await withScratchDirectory(tmpdir(), async (directory) => {
     const keyring = await joined(
       named === undefined ? hostKeyrings() : named.split(',').map((one) => resolve(one)),
       directory,
@@ -93,9 +93,7 @@ async function verifyPath(call: Call, path: string): Promise<{ name: string; sum
       });
     }
     return done;
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  });
 }
 
 /** What a verification found, in a line. */

@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { type ErrorCode, messageOf, ReliveError } from '../core/error.ts';
+import { asError, type ErrorCode, ReliveError } from '../core/error.ts';
 import type { DownloadListener, DownloadRequest, TransportOptions } from './download-request.ts';
 
 /** A request, by its number. */
@@ -38,10 +38,6 @@ interface Hand {
   readonly worker: Worker;
   readonly orders: Set<number>;
   bytes: number;
-}
-
-function reasonOf({ reason }: AbortSignal): Error {
-  return reason instanceof Error ? reason : new Error(messageOf(reason));
 }
 
 function sizeOf({ expected }: DownloadRequest): number {
@@ -111,7 +107,7 @@ export class DownloadCrew {
       }
     };
     await new Promise<void>((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(reasonOf(signal)), { once: true });
+      signal.addEventListener('abort', () => reject(asError(signal.reason)), { once: true });
       for (const hand of this.#hands) {
         hand.worker.on('error', reject);
         hand.worker.on('exit', () => reject(new Error('a thread that fetches ended early')));

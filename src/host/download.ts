@@ -13,13 +13,14 @@ import {
   statSync,
   writeSync,
 } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
+import { withScratchDirectory } from './anonymous.ts';
 import { hostCredentials } from './credentials.ts';
 import { DownloadCrew } from './download-crew.ts';
 import type { DownloadListener, DownloadRequest, Expected, TransportOptions } from './download-request.ts';
@@ -264,14 +265,11 @@ export class Transport {
 
   /** A file of an rsync server in a directory of its own, read and removed again. */
   async #byRsync<T>(url: string, signal: AbortSignal, use: (fileUrl: string) => Promise<T>): Promise<T> {
-    const directory = await mkdtemp(join(tmpdir(), 'relive-rsync-'));
-    try {
+    return await withScratchDirectory(tmpdir(), async (directory) => {
       const path = await rsyncFile(url, join(directory, 'files'), this.#rsyncOptions(signal));
       this.#exchange.answered = true;
       return await use(pathToFileURL(path ?? join(directory, 'files')).href);
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
+    });
   }
 
   #rsyncOptions(signal: AbortSignal): Parameters<typeof rsyncFile>[2] {

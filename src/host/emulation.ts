@@ -1,8 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { withScratchDirectory } from './anonymous.ts';
 import { run } from './process.ts';
 
 /** The machine code of exit(0) for each architecture of Debian: the class of its ELF files, its number there (elf.h). */
@@ -89,17 +90,16 @@ export async function runsPrograms(
   below = tmpdir(),
 ): Promise<boolean> {
   if (own[process.arch] === architecture) return true;
-  const directory = await mkdtemp(join(below, 'relive-probe-'));
-  try {
-    await writeFile(join(directory, 'probe'), emptyProgram(architecture), { mode: 0o755 });
-    await run('chroot', [directory, '/probe'], { signal: context.signal, timeoutSeconds: 20 });
-    return true;
-  } catch (error) {
-    if (!isReliveError(error, 'tool-failed', 'timed-out')) throw error;
-    return false;
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  return await withScratchDirectory(below, async (directory) => {
+    try {
+      await writeFile(join(directory, 'probe'), emptyProgram(architecture), { mode: 0o755 });
+      await run('chroot', [directory, '/probe'], { signal: context.signal, timeoutSeconds: 20 });
+      return true;
+    } catch (error) {
+      if (!isReliveError(error, 'tool-failed', 'timed-out')) throw error;
+      return false;
+    }
+  });
 }
 
 /** Whether the processors of this machine run programs of an architecture by themselves. */

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { Dispatcher, EnvHttpProxyAgent } from 'undici';
-import { messageOf, systemCode } from '../core/error.ts';
+import { asError, messageOf, systemCode } from '../core/error.ts';
 import { version } from '../core/version.ts';
 import { authorizationFor, type Credential } from './credentials.ts';
 import { PlainHttp, Unfit } from './plain-http.ts';
@@ -213,7 +213,7 @@ export class Exchange {
         try {
           return act();
         } catch (error) {
-          sinkError = error instanceof Error ? error : new Error(messageOf(error));
+          sinkError = asError(error);
           throw sinkError;
         }
       };
@@ -235,7 +235,7 @@ export class Exchange {
       const abort = (): void =>
         settle(() => {
           stop();
-          reject(reasonOf(signal));
+          reject(asError(signal.reason));
         });
       signal.addEventListener('abort', abort, { once: true });
     });
@@ -262,7 +262,7 @@ export class Exchange {
         act();
       };
       const end = (controller: Dispatcher.DispatchController, error: unknown): void => {
-        const reason = error instanceof Error ? error : new Error(messageOf(error));
+        const reason = asError(error);
         controller.abort(reason);
         settle(() => reject(reason));
       };
@@ -297,7 +297,7 @@ export class Exchange {
             settle(() => (outcome instanceof SourceFailure ? reject(outcome) : resolve(outcome ?? true))),
           onResponseError: (_controller, error) =>
             settle(() => {
-              if (signal.aborted) reject(reasonOf(signal));
+              if (signal.aborted) reject(asError(signal.reason));
               else if (outcome === undefined) reject(failureOf(error, url));
               else if (outcome instanceof SourceFailure) reject(outcome);
               else resolve(outcome);
@@ -357,10 +357,6 @@ export class Exchange {
       await handle.close();
     }
   }
-}
-
-function reasonOf(signal: AbortSignal): Error {
-  return signal.reason instanceof Error ? signal.reason : new Error(messageOf(signal.reason));
 }
 
 /** Judges status and headers of an answer. @throws SourceFailure */

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 
@@ -14,14 +14,23 @@ export function temporaryBeside(path: string): string {
   return join(dirname(path), `.tmp-${basename(path)}-${randomBytes(4).toString('hex')}`);
 }
 
-/** Makes the entries of a directory durable (fsync(2) on the directory). */
-export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+async function sync(path: string, flags: number): Promise<void> {
+  const handle = await open(path, flags);
   try {
     await handle.sync();
   } finally {
     await handle.close();
   }
+}
+
+/** Makes the content of a file durable (fsync(2)). */
+export async function syncFile(path: string): Promise<void> {
+  await sync(path, constants.O_RDONLY);
+}
+
+/** Makes the entries of a directory durable (fsync(2) on the directory). */
+export async function syncDirectory(path: string): Promise<void> {
+  await sync(path, constants.O_RDONLY | constants.O_DIRECTORY);
 }
 
 /**
@@ -72,6 +81,11 @@ export async function exists(path: string): Promise<boolean> {
     if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return false;
     throw error;
   }
+}
+
+/** Whether there is such an entry, also a symbolic link that leads nowhere, or nowhere on this host. */
+export async function entryExists(path: string): Promise<boolean> {
+  return (await lstat(path).catch(() => undefined)) !== undefined;
 }
 
 /** Free bytes on the file system of `path` (or of the nearest directory above it which exists). */

@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { messageOf, systemCode } from '../core/error.ts';
+import { asError, systemCode } from '../core/error.ts';
 
 /*
  * HTTP/1.1 over plain connections, for what mirrors do most: many files with a known length from one server. Requests are
@@ -53,10 +53,6 @@ interface Pending {
 
 function coded(code: string, message: string): Error {
   return Object.assign(new Error(message), { code });
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(messageOf(error));
 }
 
 /**

@@ -89,7 +89,7 @@ async function readAll(file: string, algorithm: string, target: string, context:
     const started = performance.now();
     const mounted = await openSquashfs(file, algorithm, target, context);
     try {
-      if (mounted) await readTree(target, context);
+      if (mounted) await readFiles(target, context);
       return (performance.now() - started) / 1000;
     } finally {
       if (mounted) await unmount(target, context);
@@ -99,7 +99,7 @@ async function readAll(file: string, algorithm: string, target: string, context:
 }
 
 /** Reads every regular file below a directory. */
-async function readTree(root: string, { signal }: Context): Promise<void> {
+async function readFiles(root: string, { signal }: Context): Promise<void> {
   let count = 0;
   const visit = async (directory: Buffer): Promise<void> => {
     for (const entry of readdirSync(directory, { withFileTypes: true, encoding: 'buffer' })) {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -9,11 +9,19 @@ import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { digestFile, exists, explainDiskFull, sha256, syncDirectory } from '../host/files.ts';
+import {
+  digestFile,
+  entryExists,
+  exists,
+  explainDiskFull,
+  sha256,
+  syncDirectory,
+  syncFile,
+} from '../host/files.ts';
 import { run } from '../host/process.ts';
 import type { Manifest } from './manifest.ts';
-import { withStack } from './mount.ts';
-import { findImage, readManifest, type StoredImage, storePaths } from './store.ts';
+import { storedLayers, withStack } from './mount.ts';
+import { findImage, readManifest, type StoredImage } from './store.ts';
 
 /** The stage that the events of an export belong to. */
 const exportStage = 'export';
@@ -73,11 +81,7 @@ export async function exportContainer(
     try {
       return await withScratchDirectory(dirname(file), async (scratch) => {
         const tree = join(scratch, 'tree.tar');
-        const layers = manifest.layers.map((layer) => ({
-          file: storePaths.layer(store, layer),
-          algorithm: layer.compression,
-        }));
-        await withStack(layers, join(scratch, 'stack'), context, async (root) => {
+        await withStack(storedLayers(store, manifest), join(scratch, 'stack'), context, async (root) => {
           await run('tar', [...tarArguments, '--file', tree, '--directory', root, '.'], context);
           if (format === 'oci') await writeOci({ image, manifest, root, tree, scratch }, context);
         });
@@ -92,12 +96,7 @@ export async function exportContainer(
 }
 
 async function publish(made: string, file: string): Promise<void> {
-  const handle = await open(made, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await syncFile(made);
   await rename(made, file);
   await syncDirectory(dirname(file));
 }
@@ -133,7 +132,7 @@ async function writeOci({ image, manifest, root, tree, scratch }: OciParts, cont
         'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
         ...(await languageOf(root)).map((language) => `LANG=${language}`),
       ],
-      Cmd: [(await isThere(join(root, 'usr/sbin/init'))) ? '/usr/sbin/init' : '/bin/bash'],
+      Cmd: [(await entryExists(join(root, 'usr/sbin/init'))) ? '/usr/sbin/init' : '/bin/bash'],
       Labels: {
         'org.opencontainers.image.title': manifest.profile.name,
         'org.opencontainers.image.version': manifest.version,
@@ -193,8 +192,4 @@ async function languageOf(root: string): Promise<string[]> {
   if (!(await lstat(file).catch(() => undefined))?.isFile()) return [];
   const [, language] = /^LANG=([A-Za-z0-9_.@-]+)$/m.exec(await readFile(file, 'utf8')) ?? [];
   return language === undefined ? [] : [language];
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return (await lstat(path).catch(() => undefined)) !== undefined;
 }

@@ -8,8 +8,8 @@ import { run } from '../host/process.ts';
 import { findTool } from '../host/tools.ts';
 import { compareTrees, type TreeDifference } from '../rootfs/compare.ts';
 import type { Manifest } from './manifest.ts';
-import { withStack } from './mount.ts';
-import { readManifest, type StoredImage, storePaths } from './store.ts';
+import { storedLayers, withStack } from './mount.ts';
+import { readManifest, type StoredImage } from './store.ts';
 
 /** A package that is another one, or in another version. */
 export interface PackageDifference {
@@ -130,11 +130,7 @@ async function withTree<T>(
   context: Context,
   use: (root: string) => Promise<T>,
 ): Promise<T> {
-  const files = manifest.layers.map((layer) => ({
-    file: storePaths.layer(store, layer),
-    algorithm: layer.compression,
-    digest: layer.digest,
-  }));
+  const files = storedLayers(store, manifest);
   for (const { file, digest } of files) {
     if ((await digestFile(file, 'sha256', context.signal)).digest !== digest) {
       throw new ReliveError('corrupt', `${file} is not the layer that ${image.name} was made with`, {

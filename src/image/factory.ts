@@ -5,6 +5,7 @@ import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { exists } from '../host/files.ts';
 import { type Site, siteFile } from '../site/site.ts';
+import { isArmouredKey } from '../site/syntax.ts';
 import { publicKeysFile } from './keys.ts';
 
 /** Where a system that builds images has its site. */
@@ -44,7 +45,7 @@ export async function writePublicSite(site: Site, directory: string, context: Co
   const document = parseDocument(await readFile(join(site.directory, siteFile), 'utf8'));
   for (const key of ['store', 'mirror', 'cache', 'keys']) document.delete(key);
   for (const { name, signedBy, transport } of Object.values(site.repositories)) {
-    if (!signedBy.startsWith('-----BEGIN')) {
+    if (!isArmouredKey(signedBy)) {
       const own = `keyrings/${name}${signedBy.endsWith('.asc') ? '.asc' : '.gpg'}`;
       await put(own, await readFile(signedBy));
       document.setIn(['repositories', name, 'signedBy'], own);

@@ -13,6 +13,7 @@ import { resolvePackages } from '../rootfs/resolve.ts';
 import { formatLock, type Lock, lockFile, readLock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import { type Repository, type Site, suitesFor } from '../site/site.ts';
+import { isArmouredKey } from '../site/syntax.ts';
 
 export interface LockOptions {
   readonly offline: boolean;
@@ -114,7 +115,7 @@ export function aptSources(
 
 /** apt wants keyrings as files: keys that stand in relive.yaml are written to one. */
 export async function keyringFile({ name, signedBy }: Repository, scratch: string): Promise<string> {
-  if (!signedBy.startsWith('-----BEGIN')) return signedBy;
+  if (!isArmouredKey(signedBy)) return signedBy;
   await mkdir(scratch, { recursive: true, mode: 0o700 });
   const file = join(scratch, `${name}.asc`);
   await writeFile(file, signedBy);

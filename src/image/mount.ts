@@ -2,11 +2,25 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
 import { mountStack, openSquashfs, unmount } from '../rootfs/stack.ts';
+import type { Manifest, ManifestLayer } from './manifest.ts';
+import { storePaths } from './store.ts';
 
 /** A SquashFS file and its compression. */
 export interface PackedFile {
   readonly file: string;
   readonly algorithm: string;
+}
+
+/** The layers of an image as they lie in a store, bottom first. */
+export function storedLayers(
+  store: string,
+  { layers }: Pick<Manifest, 'layers'>,
+): (PackedFile & Pick<ManifestLayer, 'digest'>)[] {
+  return layers.map((layer) => ({
+    file: storePaths.layer(store, layer),
+    algorithm: layer.compression,
+    digest: layer.digest,
+  }));
 }
 
 /**

@@ -1,9 +1,10 @@
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { withScratchDirectory } from '../host/anonymous.ts';
 import { exists, writeFileAtomic } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import type { Lock } from '../site/lock.ts';
@@ -115,8 +116,7 @@ async function readAccounts(
   const groups: PackageContents['groups'] = [];
   const isBase = files.includes(masters.users);
   if (lists.length === 0 && !isBase) return { users, groups };
-  const directory = await mkdtemp(join(tmpdir(), 'relive-check-'));
-  try {
+  await withScratchDirectory(tmpdir(), async (directory) => {
     await mkdir(join(directory, 'tree'));
     await run('dpkg-deb', ['--extract', file, join(directory, 'tree')], context);
     const text = async (path: string): Promise<string> =>
@@ -134,9 +134,7 @@ async function readAccounts(
         if (type === 'u') users.push({ name, ...(number === undefined ? {} : { uid: number }) });
       }
     }
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  });
   return { users, groups };
 }
 

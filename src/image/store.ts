@@ -1,8 +1,8 @@
-import { chmod, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { digestFile, exists, syncDirectory, writeFileAtomic } from '../host/files.ts';
+import { digestFile, exists, syncDirectory, syncFile, writeFileAtomic } from '../host/files.ts';
 import { type Lock, takeLock } from '../host/lock.ts';
 import { layerFile, type Manifest, type ManifestLayer, parseManifest, verityFile } from './manifest.ts';
 import { type ImageName, imageName, parseImageName, profilePattern, versionPattern } from './name.ts';
@@ -176,23 +176,11 @@ async function addFile(target: string, digest: string, file: string): Promise<vo
     return;
   }
   await chmod(file, 0o644);
-  const handle = await open(file, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await syncFile(file);
   await rename(file, target);
 }
 
 async function syncFiles(directory: string): Promise<void> {
-  for (const name of await readdir(directory)) {
-    const handle = await open(join(directory, name), 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  }
+  for (const name of await readdir(directory)) await syncFile(join(directory, name));
   await syncDirectory(directory);
 }

@@ -6,11 +6,18 @@ import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { writeFileAtomic } from '../host/files.ts';
 import { dearmour, isArmoured } from '../host/gpgv.ts';
-import { takeLock } from '../host/lock.ts';
 import { run } from '../host/process.ts';
 import { type SyncedRepository, type SyncOptions, syncRepository } from './indices.ts';
 import { keyringOf } from './keyring.ts';
-import { type Engine, isFlat, type Kind, type Layout, layoutOf, type Repository } from './repository.ts';
+import {
+  type Engine,
+  isFlat,
+  type Kind,
+  type Layout,
+  layoutOf,
+  lockMirror,
+  type Repository,
+} from './repository.ts';
 
 /** How an engine lays out its tree, and how it is called. */
 interface EngineRun {
@@ -210,7 +217,7 @@ export async function syncWithEngine(
   checkFit(repository, engine, kinds);
   const layout = layoutOf(resolve(mirrorDirectory), repository);
   const directory = join(resolve(mirrorDirectory), '.relive', 'engines', repository.name);
-  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  const lock = await lockMirror(layout, context);
   let plan: EngineRun;
   try {
     await mkdir(join(directory, 'log'), { recursive: true });

@@ -7,7 +7,6 @@ import { parsePdiffIndex, parseSha256Sums } from '../debian/listing.ts';
 import { type ReleaseFile, strongestDigest } from '../debian/release.ts';
 import { addressOf, type DownloadRequest, type Transport } from '../host/download.ts';
 import { digestFile, isAbsent, sha256 } from '../host/files.ts';
-import { takeLock } from '../host/lock.ts';
 import { keyringOf } from './keyring.ts';
 import { bringFiles } from './pool.ts';
 import {
@@ -22,6 +21,7 @@ import {
   checkSuites,
   type Layout,
   layoutOf,
+  lockMirror,
   type MirroredRepository,
   type MirroredSuite,
   type Repository,
@@ -474,7 +474,7 @@ export async function syncRepository(
 ): Promise<SyncedRepository> {
   const layout = layoutOf(resolve(mirrorDirectory), repository);
   checkSuites(repository);
-  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  const lock = await lockMirror(layout, context);
   try {
     const keyring = await keyringOf(layout, repository);
     const selection = selectionDigest(repository, keyring.content);

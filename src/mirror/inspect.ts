@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { asError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import type { Answer, Job } from './verify-worker.ts';
 
@@ -35,7 +36,7 @@ export class Inspector {
         this.#wake?.();
       });
       worker.on('error', (error: unknown) => {
-        this.#error = error instanceof Error ? error : new Error(String(error));
+        this.#error = asError(error);
         this.#wake?.();
       });
       return entry;

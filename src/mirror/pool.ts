@@ -5,10 +5,9 @@ import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { addressOf, type DownloadRequest, Transport } from '../host/download.ts';
 import { digestFile, freeBytes, isAbsent } from '../host/files.ts';
-import { takeLock } from '../host/lock.ts';
 import { run } from '../host/process.ts';
 import { linkOrCopy } from './publish.ts';
-import { type Layout, layoutOf, matchesPattern, type Repository } from './repository.ts';
+import { type Layout, layoutOf, lockMirror, matchesPattern, type Repository } from './repository.ts';
 import { publishedGeneration } from './state.ts';
 import { transportFor } from './upstream.ts';
 import { appearanceOf, readVerified, type VerifiedRecord } from './verified.ts';
@@ -219,7 +218,7 @@ export async function fetchPool(
 ): Promise<FetchedPool> {
   const layout = layoutOf(resolve(mirrorDirectory), repository);
   const wanted = checkedFiles(repository, files);
-  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  const lock = await lockMirror(layout, context);
   try {
     // Whoever asks for these very files cannot do without one: nothing is tolerated.
     const strict = { name: repository.name, url: repository.url, transport: repository.transport };

@@ -2,11 +2,10 @@ import { lstatSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { takeLock } from '../host/lock.ts';
 import { visibleNames } from './list.ts';
 import { listedFiles } from './listed.ts';
 import { PathTable } from './path-table.ts';
-import { type Layout, layoutOf, type Repository } from './repository.ts';
+import { type Layout, layoutOf, lockMirror, type Repository } from './repository.ts';
 import { poolDirectories } from './repository-tree.ts';
 import { readSnapshot } from './snapshot-state.ts';
 import { readSuiteState } from './state.ts';
@@ -80,7 +79,7 @@ export async function pruneRepository(
   context: Context,
 ): Promise<Pruned> {
   const layout = layoutOf(resolve(mirrorDirectory), repository);
-  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  const lock = await lockMirror(layout, context);
   try {
     return await prune(layout, repository, options, context);
   } finally {

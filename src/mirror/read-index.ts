@@ -67,6 +67,13 @@ export async function* decompressed(
   }
 }
 
+/** What an index is when it is decompressed, as its Release lists it. */
+export interface IndexContent {
+  readonly size: number;
+  readonly sha256?: string | undefined;
+  readonly sha512?: string | undefined;
+}
+
 /** What is fed piece by piece and then ended: a reader of an index. */
 export interface IndexReader {
   readonly push: (chunk: Buffer) => void;
@@ -84,13 +91,7 @@ export async function readIndexFile(
   index: {
     readonly path: string;
     readonly ending: string;
-    readonly expected:
-      | {
-          readonly size: number;
-          readonly sha256?: string | undefined;
-          readonly sha512?: string | undefined;
-        }
-      | undefined;
+    readonly expected: IndexContent | undefined;
   },
   reader: IndexReader,
   context: Pick<Context, 'signal'>,

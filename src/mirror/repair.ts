@@ -2,10 +2,16 @@ import { lstatSync } from 'node:fs';
 import { mkdir, readdir, rename } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Context } from '../core/event.ts';
-import { takeLock } from '../host/lock.ts';
 import { syncRepository } from './indices.ts';
 import { bringFiles, verifiedPath } from './pool.ts';
-import { type Layout, layoutOf, type Repository, suiteDirectory, suiteFileName } from './repository.ts';
+import {
+  type Layout,
+  layoutOf,
+  lockMirror,
+  type Repository,
+  suiteDirectory,
+  suiteFileName,
+} from './repository.ts';
 import { repositoryTree } from './repository-tree.ts';
 import { publishedGeneration } from './state.ts';
 import { readVerified } from './verified.ts';
@@ -68,7 +74,7 @@ export async function repairRepository(
   const wanted = new Map<string, PoolFile>();
   const damagedSuites = new Set<string>();
   let aside = false;
-  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  const lock = await lockMirror(layout, context);
   try {
     for (const { kind, path, expected } of findings) {
       if (!['missing', 'truncated', 'corrupt', 'inconsistent'].includes(kind)) continue;

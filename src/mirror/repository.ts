@@ -1,6 +1,8 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
+import { type Context } from '../core/event.ts';
 import { safePath } from '../debian/path.ts';
+import { type Lock, takeLock } from '../host/lock.ts';
 import type { Repository as SiteRepository } from '../site/site.ts';
 
 /** A repository as relive.yaml describes it (src/site/schema.ts tells what the keys mean, and what holds unless they are given). */
@@ -147,4 +149,9 @@ export function matchesPattern(text: string, pattern: string): boolean {
     patterns.set(pattern, expression);
   }
   return expression.test(text);
+}
+
+/** The one writer's lock on the mirror that a repository is in. */
+export async function lockMirror({ root, lock }: Layout, context: Context): Promise<Lock> {
+  return await takeLock(lock, `the mirror ${dirname(root)}`, context);
 }

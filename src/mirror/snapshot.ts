@@ -5,12 +5,11 @@ import type { Context } from '../core/event.ts';
 import { packagesReader } from '../debian/packages.ts';
 import { compareVersions } from '../debian/version.ts';
 import { exists, syncDirectory, temporaryBeside } from '../host/files.ts';
-import { takeLock } from '../host/lock.ts';
 import { visibleNames } from './list.ts';
 import { type ListedSuite, listedFiles, listingsOf } from './listed.ts';
 import { linkOrCopy } from './publish.ts';
 import { readIndexFile } from './read-index.ts';
-import { isFlat, type Layout, layoutOf, type Repository, suiteDirectory } from './repository.ts';
+import { isFlat, type Layout, layoutOf, lockMirror, type Repository, suiteDirectory } from './repository.ts';
 import { byHashPaths } from './select.ts';
 import {
   readSnapshot,
@@ -52,7 +51,7 @@ export async function createSnapshot(
   const layout = layoutOf(resolve(mirrorDirectory), repository);
   const name = id ?? newId(now);
   checkId(name);
-  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  const lock = await lockMirror(layout, context);
   try {
     const place = join(layout.snapshots, name);
     if (await exists(place)) {
@@ -175,7 +174,7 @@ export async function removeSnapshot(
   context: Context,
 ): Promise<void> {
   const layout = layoutOf(resolve(mirrorDirectory), repository);
-  const lock = await takeLock(layout.lock, `the mirror ${resolve(mirrorDirectory)}`, context);
+  const lock = await lockMirror(layout, context);
   try {
     await requireSnapshot(layout, repository, id);
     const gone = temporaryBeside(join(layout.snapshots, id));

@@ -13,6 +13,7 @@ import {
 import { dirname } from 'node:path';
 import { systemCode } from '../core/error.ts';
 import { writeFileAtomic } from '../host/files.ts';
+import { WordTable } from './word-table.ts';
 
 /** One record: 8 bytes that name path and digest, 8 that name size, inode and times, 4 for the time of the verification. */
 const recordBytes = 20;
@@ -56,71 +57,40 @@ function appearanceWords({ size, inode, modified, changed }: Appearance): readon
  */
 export class VerifiedRecord {
   readonly #path: string;
-  #table: Uint32Array;
-  #count = 0;
+  readonly #table: WordTable;
   #fresh: number[] = [];
 
   constructor(path: string, content: Buffer) {
     this.#path = path;
     const records = Math.floor(content.length / recordBytes);
-    this.#table = new Uint32Array(words * sizeFor(records));
+    this.#table = new WordTable(words, sizeFor(records));
     for (let at = 0; at + recordBytes <= content.length; at += recordBytes) {
-      this.#put(Array.from({ length: words }, (_, word) => content.readUInt32LE(at + 4 * word)));
+      this.#table.set(Array.from({ length: words }, (_, word) => content.readUInt32LE(at + 4 * word)));
     }
   }
 
   get count(): number {
-    return this.#count;
-  }
-
-  /** The place of a name in the table: the one it has, or the free one it would get. */
-  #slot(first: number, second: number): number {
-    const places = this.#table.length / words;
-    let place = (first ^ Math.imul(second, 0x9e3779b1)) >>> 0;
-    for (;;) {
-      place %= places;
-      const at = place * words;
-      const found = this.#table[at];
-      if (found === 0 || (found === first && this.#table[at + 1] === second)) return at;
-      place += 1;
-    }
-  }
-
-  #put(record: readonly number[]): void {
-    if ((this.#count + 1) * 2 * words > this.#table.length) this.#grow();
-    const at = this.#slot(record[0] ?? 1, record[1] ?? 0);
-    if (this.#table[at] === 0) this.#count += 1;
-    this.#table.set(record, at);
-  }
-
-  #grow(): void {
-    const old = this.#table;
-    this.#table = new Uint32Array(old.length * 2);
-    for (let at = 0; at < old.length; at += words) {
-      if (old[at] === 0) continue;
-      this.#table.set(old.subarray(at, at + words), this.#slot(old[at] ?? 1, old[at + 1] ?? 0));
-    }
+    return this.#table.count;
   }
 
   /** Whether a file still looks as it did when it was found to have this digest. */
   isStill(path: string, digest: string, appearance: Appearance): boolean {
-    const at = this.#slot(...nameWords(path, digest));
-    if (this.#table[at] === 0) return false;
+    const record = this.#table.get(...nameWords(path, digest));
+    if (record === undefined) return false;
     const [first, second] = appearanceWords(appearance);
-    return this.#table[at + 2] === first && this.#table[at + 3] === second;
+    return record[2] === first && record[3] === second;
   }
 
   /** When a file was last found to have this digest, in seconds since 1970; 0 for never. */
   when(path: string, digest: string): number {
-    const at = this.#slot(...nameWords(path, digest));
-    return this.#table[at] === 0 ? 0 : (this.#table[at + 4] ?? 0);
+    return this.#table.get(...nameWords(path, digest))?.[4] ?? 0;
   }
 
   /** Remembers a file that was just found to be right. */
   add(path: string, digest: string, appearance: Appearance): void {
     const now = Math.floor(Date.now() / 1000);
     const record = [...nameWords(path, digest), ...appearanceWords(appearance), now];
-    this.#put(record);
+    this.#table.set(record);
     for (const word of record) this.#fresh.push(word);
     if (this.#fresh.length >= 4096 * words) this.save();
   }
@@ -146,14 +116,10 @@ export class VerifiedRecord {
 
   /** Writes the record anew without what was replaced. */
   async compact(): Promise<void> {
-    const bytes = Buffer.alloc(this.#count * recordBytes);
+    const bytes = Buffer.alloc(this.#table.count * recordBytes);
     let to = 0;
-    for (let at = 0; at < this.#table.length; at += words) {
-      if (this.#table[at] === 0) continue;
-      for (let word = 0; word < words; word += 1) {
-        bytes.writeUInt32LE(this.#table[at + word] ?? 0, to);
-        to += 4;
-      }
+    for (const record of this.#table.records()) {
+      for (const word of record) to = bytes.writeUInt32LE(word, to);
     }
     await writeFileAtomic(this.#path, Buffer.concat([header, bytes]));
   }

@@ -1,10 +1,9 @@
 import type { Context } from '../core/event.ts';
-import { takeLock } from '../host/lock.ts';
 import type { Site } from '../site/site.ts';
 import { lockedFiles } from './closure.ts';
 import { writeVerification } from './list.ts';
 import { verifiedPath } from './pool.ts';
-import { layoutOf, type Repository } from './repository.ts';
+import { layoutOf, lockMirror, type Repository } from './repository.ts';
 import { repositoryTree } from './repository-tree.ts';
 import { readVerified } from './verified.ts';
 import { type VerifyOptions, type VerifySummary, verifyTree } from './verify.ts';
@@ -21,7 +20,7 @@ export async function verifyRepository(
 ): Promise<VerifySummary> {
   const layout = layoutOf(site.mirror, repository);
   // A sync that switches generations while they are read would look like damage.
-  const lock = await takeLock(layout.lock, `the mirror ${site.mirror}`, context);
+  const lock = await lockMirror(layout, context);
   try {
     const tree = await repositoryTree(layout, repository, await lockedFiles(site.directory, repository.name));
     const record = await readVerified(verifiedPath(layout));

@@ -1,6 +1,6 @@
 import { lstatSync, readFileSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { isReliveError, messageOf } from '../core/error.ts';
+import { asError, isReliveError } from '../core/error.ts';
 import type { Context, FindingKind } from '../core/event.ts';
 import { StanzaReader } from '../debian/control.ts';
 import { parsePdiffIndex, parseSha256Sums } from '../debian/listing.ts';
@@ -662,8 +662,7 @@ export async function verifyTree(
   try {
     return await new Verification(tree, options, record, inspector, found, context).run();
   } catch (error) {
-    if (isReliveError(error)) throw error;
-    throw error instanceof Error ? error : new Error(messageOf(error));
+    throw asError(error);
   } finally {
     await inspector.close();
   }

@@ -6,7 +6,7 @@ import { packagesReader } from '../debian/packages.ts';
 import { safePath } from '../debian/path.ts';
 import { sourcesReader } from '../debian/sources.ts';
 import { writeFileAtomic } from '../host/files.ts';
-import { readIndexFile } from './read-index.ts';
+import { type IndexContent, readIndexFile } from './read-index.ts';
 import { type Filters, type Layout, matchesPattern, type Repository } from './repository.ts';
 import { splitCompression } from './select.ts';
 
@@ -64,13 +64,7 @@ export interface ListingIndex {
   readonly path: string;
   /** Its name in the suite. */
   readonly name: string;
-  readonly uncompressed:
-    | {
-        readonly size: number;
-        readonly sha256?: string | undefined;
-        readonly sha512?: string | undefined;
-      }
-    | undefined;
+  readonly uncompressed: IndexContent | undefined;
 }
 
 /** What a filter looks at. */

@@ -1,6 +1,7 @@
-import { chmod, lstat, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
+import { entryExists } from '../host/files.ts';
 import { type RunOptions, type RunResult, run } from '../host/process.ts';
 
 /** Device nodes that programs expect (hier(7)): name, major, minor. */
@@ -83,7 +84,7 @@ export async function enterChroot(root: string, context: Context): Promise<Chroo
   await mount('-t', 'devpts', '-o', 'newinstance,ptmxmode=0666,mode=620,gid=5', 'devpts', inside('dev/pts'));
   await run('ln', ['-s', 'pts/ptmx', inside('dev/ptmx')], context);
 
-  const ownPolicy = !(await present(inside(policy)));
+  const ownPolicy = !(await entryExists(inside(policy)));
   if (ownPolicy) {
     await writeFile(inside(policy), '#!/bin/sh\nexit 101\n');
     await chmod(inside(policy), 0o755);
@@ -105,8 +106,4 @@ export async function enterChroot(root: string, context: Context): Promise<Chroo
       if (ownPolicy) await rm(inside(policy), { force: true });
     },
   };
-}
-
-async function present(path: string): Promise<boolean> {
-  return (await lstat(path).catch(() => undefined)) !== undefined;
 }

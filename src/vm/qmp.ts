@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
-import { ReliveError } from '../core/error.ts';
+import { asError, ReliveError } from '../core/error.ts';
 
 /** A line of QMP is not longer than this: whoever sends more is not QEMU. */
 const longestLine = 1024 * 1024;
@@ -50,7 +50,7 @@ export class Qmp extends EventEmitter<{ event: [string] }> {
       try {
         for (const line of this.#lines.push(text)) this.#take(line);
       } catch (error) {
-        stream.destroy(error instanceof Error ? error : new Error(String(error)));
+        stream.destroy(asError(error));
       }
     });
     const end = (cause?: unknown): void => {
