@@ -1,14 +1,15 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
-/** @param workers how many files run at a time; undefined: as many as the machine has cores for */
-const project = (name: string, seconds: number, workers?: number) => ({
+/** @param workers how many files run at a time */
+const project = (name: string, seconds: number, workers: number) => ({
   extends: true as const,
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
     testTimeout: seconds * 1000,
     hookTimeout: seconds * 1000,
-    ...(workers === undefined ? {} : { maxWorkers: workers }),
+    maxWorkers: workers,
   },
 });
 
@@ -19,6 +20,10 @@ const project = (name: string, seconds: number, workers?: number) => ({
 export default defineConfig({
   test: {
     globalSetup: 'test/compile.ts',
-    projects: [project('unit', 60), project('integration', 900, 1), project('boot', 900, 2)],
+    projects: [
+      project('unit', 60, availableParallelism()),
+      project('integration', 900, 1),
+      project('boot', 900, 2),
+    ],
   },
 });

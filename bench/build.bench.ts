@@ -14,7 +14,7 @@ import { goal, say } from './report.ts';
  * Environment: RELIVE_BENCH_ROUNDS (2); RELIVE_BENCH_PARTS (relive,hand,live-build; the last one takes some minutes a round).
  */
 
-const cli = join(import.meta.dirname, '../dist/cli.js');
+const cli = join(import.meta.dirname, '../dist/cli.cjs');
 const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '2');
 const parts = new Set((process.env['RELIVE_BENCH_PARTS'] ?? 'relive,hand,live-build').split(','));
 

@@ -35,7 +35,7 @@ import { goal, say } from './report.ts';
  * takes some minutes and 5 GB).
  */
 
-const cli = join(import.meta.dirname, '../dist/cli.js');
+const cli = join(import.meta.dirname, '../dist/cli.cjs');
 const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '3');
 const parts = new Set((process.env['RELIVE_BENCH_PARTS'] ?? 'sync,verify,memory').split(','));
 const host = '127.0.53.2';

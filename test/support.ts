@@ -6,7 +6,7 @@ import { onTestFinished } from 'vitest';
 import type { Context, WorkEvent } from '../src/core/event.ts';
 
 export const repository = join(import.meta.dirname, '..');
-export const cli = join(repository, 'dist/cli.js');
+export const cli = join(repository, 'dist/cli.cjs');
 
 /** A directory that is removed when the test has ended. */
 export function temporaryDirectory(): string {
@@ -81,10 +81,10 @@ export async function relive(
   return await startProgram(process.execPath, [cli, ...args], options).ended;
 }
 
-/** Starts Node.js on the text of a module, which may import from the compiled `dist/`. */
+/** Starts Node.js on the text of a module, which may import from the compiled `build/modules/`. */
 export function startModule(source: string, args: readonly string[] = []): Started {
   const text = source.replaceAll(
-    /from '(dist\/[^']+)'/g,
+    /from '(build\/modules\/[^']+)'/g,
     (_, path: string) => `from '${repository}/${path}'`,
   );
   return startProgram(process.execPath, ['--input-type=module', '--eval', text, '--', ...args]);

@@ -1,7 +1,7 @@
 /* oxlint-disable typescript/no-unsafe-call, typescript/no-unsafe-argument -- plain JavaScript over built files */
-// Writes the JSON Schemas for editors into schemas/, from the built schemas of dist/ (npm run schemas).
+// Writes the JSON Schemas for editors into schemas/, from those in src/site/ (npm run schemas).
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { jsonSchemas } from '../dist/site/json-schema.js';
+import { jsonSchemas } from '../build/modules/site/json-schema.js';
 
 const directory = new URL('../schemas/', import.meta.url);
 mkdirSync(directory, { recursive: true });

@@ -1,5 +1,7 @@
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { asError, type ErrorCode, ReliveError } from '../core/error.ts';
+import { home } from '../core/home.ts';
 import type { DownloadListener, DownloadRequest, TransportOptions } from './download-request.ts';
 
 /** A request, by its number. */
@@ -58,7 +60,7 @@ export class DownloadCrew {
 
   /** @param options for each thread: its share of the connections */
   constructor(threads: number, options: TransportOptions) {
-    const code = new URL('./download-worker.js', import.meta.url);
+    const code = join(home, 'dist/download-worker.cjs');
     this.#hands = Array.from({ length: threads }, () => ({
       worker: new Worker(code, { workerData: options }),
       orders: new Set(),

@@ -1,20 +1,18 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { home } from '../core/home.ts';
 import { version } from '../core/version.ts';
 import { digestFile, exists } from './files.ts';
 import { run } from './process.ts';
 
-/** Where this relive lies: a checkout, or /usr/share/relive. */
-const home = fileURLToPath(new URL('../../', import.meta.url));
 /** What an installed relive's package is kept in, where it has one beside it. */
 export const packageHome = '/var/lib/relive';
 const name = `relive_${version}_all.deb`;
 /** What of the package is relive itself: the rest is made of it. */
-const code = /^usr\/share\/relive\/((dist|node_modules|profiles|runtime)\/.*)$/;
+const code = /^usr\/share\/relive\/((dist|profiles|runtime)\/.*)$/;
 
 /** The Debian package of this relive. */
 export interface OwnPackage {

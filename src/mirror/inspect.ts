@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { asError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { home } from '../core/home.ts';
 import type { Answer, Job } from './verify-worker.ts';
 
 /** A batch ends with this many files or bytes: small enough to share the work evenly, large enough to keep talk short. */
@@ -24,7 +26,7 @@ export class Inspector {
 
   constructor(workers = availableParallelism()) {
     this.#workers = Array.from({ length: workers }, () => {
-      const worker = new Worker(new URL('./verify-worker.js', import.meta.url));
+      const worker = new Worker(join(home, 'dist/verify-worker.cjs'));
       const entry = { worker, waiting: 0 };
       worker.on('message', (answers: readonly Answer[]) => {
         entry.waiting -= 1;

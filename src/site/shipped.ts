@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { home } from '../core/home.ts';
 
 /** The profiles that ship with relive: NAME/profile.yaml and NAME/overlay/. */
-export const shippedDirectory = fileURLToPath(new URL('../../profiles/', import.meta.url));
+export const shippedDirectory = join(home, 'profiles');
 
 /** The file of a shipped profile, should there be one of that name. */
 export function shippedProfile(name: string): string {

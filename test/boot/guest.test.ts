@@ -197,7 +197,7 @@ describe('a guest that does not come up', () => {
 });
 
 describe('relive vm leaves nothing behind', () => {
-  const cli = join(import.meta.dirname, '../../dist/cli.js');
+  const cli = join(import.meta.dirname, '../../dist/cli.cjs');
   test.each(['SIGINT', 'SIGTERM', 'SIGKILL'] as const)('after %s', async (signal) => {
     const tiny = storeOf('hang', key);
     const scratch = join(tiny.site, 'scratch');
@@ -260,7 +260,7 @@ test('an exported ISO boots; it is used instead of a temporary one, and without 
   expect(statSync(file).mtimeMs).toBe(mtimeMs);
   const child = spawn(
     process.execPath,
-    [join(import.meta.dirname, '../../dist/cli.js'), 'vm', file, '--accel', 'tcg', '--json'],
+    [join(import.meta.dirname, '../../dist/cli.cjs'), 'vm', file, '--accel', 'tcg', '--json'],
     { stdio: ['ignore', 'pipe', 'inherit'], cwd: tmpdir() },
   );
   const lines: string[] = [];

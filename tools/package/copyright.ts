@@ -24,22 +24,25 @@ function folded(text: string): string {
     .join('\n');
 }
 
-/** The machine-readable copyright file (copyright-format 1.0) of relive and the libraries that it brings. */
+/** The machine-readable copyright file (copyright-format 1.0) of relive and of the libraries in its code, which lies in `place`. */
 export function copyrightFile(
   author: string,
   year: number,
   place: string,
   libraries: readonly Library[],
 ): string {
-  const brought = libraries.map(({ name, version, license, text }) => {
-    return [
-      `Files: ${place}/${name}/*`,
-      `Copyright: ${holders(text).join('\n           ') || `the authors of ${name}`}`,
-      `License: ${license}-${name}`,
-      folded(text),
-      `Comment: ${name} ${version}, from the npm registry, without what Node.js does not load.`,
-    ].join('\n');
+  const owners = libraries.flatMap(({ name, text }) => {
+    const found = holders(text);
+    return found.length > 0 ? found : [`the authors of ${name}`];
   });
+  const bundled = [
+    `Files: ${place}/*`,
+    `Copyright: ${[`${year} ${author}`, ...owners].join('\n           ')}`,
+    `License: ${['GPL-3.0+', ...libraries.map(({ name, license }) => `${license}-${name}`)].join(' and ')}`,
+    'Comment: relive and, from the npm registry, what it uses of',
+    ` ${libraries.map(({ name, version }) => `${name} ${version}`).join(', ')}.`,
+  ].join('\n');
+  const licenses = libraries.map(({ name, license, text }) => `License: ${license}-${name}\n${folded(text)}`);
   return [
     'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nUpstream-Name: relive',
     [
@@ -54,7 +57,8 @@ export function copyrightFile(
       ' On Debian systems the text of the GNU General Public License, version 3, is',
       ' in /usr/share/common-licenses/GPL-3.',
     ].join('\n'),
-    ...brought,
+    bundled,
+    ...licenses,
     '',
   ]
     .join('\n\n')

@@ -30,6 +30,5 @@ const json = packageJson.parse(JSON.parse(await readFile(join(root, 'package.jso
 const epoch = await sourceDateEpoch(root);
 const output = join(directory, `relive_${json.version}_all.deb`);
 await mkdir(directory, { recursive: true });
-const compiled = join(root, 'build/package/src');
-await writeDeb(await packageTree({ root, compiled, json, epoch }), json, epoch, output);
+await writeDeb(await packageTree({ root, json, epoch }), json, epoch, output);
 process.stdout.write(`${output}\n`);

@@ -1,5 +1,5 @@
 import { lstat, readdir, readFile } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { z } from 'zod';
 import { ReliveError } from '../../src/core/error.ts';
@@ -24,20 +24,14 @@ export interface PackagedFile {
 export interface TreeOptions {
   /** The checkout. */
   readonly root: string;
-  /** Its src/, compiled. */
-  readonly compiled: string;
   readonly json: PackageJson;
   /** SOURCE_DATE_EPOCH. */
   readonly epoch: number;
 }
 
-/** Where relive is installed; src/ finds profiles/, runtime/ and package.json beside dist/. */
+/** Where relive is installed; it finds profiles/ and runtime/ beside dist/. */
 const home = 'usr/share/relive';
 const documents = 'usr/share/doc/relive';
-/** What Node.js may load of a library; types, sources and documents stay behind. */
-const loaded = new Set(['.js', '.cjs', '.mjs', '.json', '.wasm']);
-/** Parts of libraries that are for browsers, or programs of their own. */
-const unloaded = /\/(yaml\/browser\/|yaml\/bin\.mjs|undici\/(docs|scripts|types)\/)/;
 /** The archive of the example. */
 const exampleArchives = {
   debian: 'http://ftp.debian.org/debian',
@@ -79,7 +73,7 @@ async function readJson(path: string): Promise<unknown> {
   return JSON.parse(await readFile(path, 'utf8'));
 }
 
-/** The libraries that relive needs when it runs, as package-lock.json has them. */
+/** The libraries that relive's code has in it, as package-lock.json has them. */
 async function libraries(root: string): Promise<readonly Library[]> {
   const { packages } = lockedPackages.parse(await readJson(join(root, 'package-lock.json')));
   const wanted = Object.entries(packages).filter(([path, { dev }]) => path !== '' && dev !== true);
@@ -96,13 +90,6 @@ async function libraries(root: string): Promise<readonly Library[]> {
       return { name, version, license: own.license, text: license };
     }),
   );
-}
-
-async function libraryFiles(root: string, { name }: Library): Promise<PackagedFile[]> {
-  const files = await copied(join(root, 'node_modules', name), join(home, 'node_modules', name));
-  return files
-    .filter(({ path }) => loaded.has(extname(path)) && !unloaded.test(`/${path}`))
-    .map((file) => ({ ...file, mode: 0o644 }));
 }
 
 /** Man pages, completions: what is made of the table of commands and the schemas. */
@@ -134,19 +121,15 @@ async function exampleSite(root: string): Promise<PackagedFile[]> {
 }
 
 /** Every file of the package, sorted by its path. */
-export async function packageTree({ root, compiled, json, epoch }: TreeOptions): Promise<PackagedFile[]> {
+export async function packageTree({ root, json, epoch }: TreeOptions): Promise<PackagedFile[]> {
   const brought = await libraries(root);
   const read = async (path: string): Promise<string> => await readFile(join(root, path), 'utf8');
   const year = new Date(epoch * 1000).getUTCFullYear();
   const changes = { version: json.version, maintainer: json.author, epoch };
   const { version, description, license } = json;
   const parts: PackagedFile[][] = [
-    (await copied(compiled, join(home, 'dist')))
-      .filter(({ path }) => path.endsWith('.js'))
-      .map((file) => (file.content.subarray(0, 2).toString() === '#!' ? { ...file, mode: 0o755 } : file)),
-    ...(await Promise.all(brought.map(async (library) => await libraryFiles(root, library)))),
     ...(await Promise.all(
-      ['runtime', 'profiles', 'schemas'].map(
+      ['dist', 'runtime', 'profiles', 'schemas'].map(
         async (name) => await copied(join(root, name), join(home, name)),
       ),
     )),
@@ -162,10 +145,7 @@ export async function packageTree({ root, compiled, json, epoch }: TreeOptions):
         ),
       )),
       text(join(documents, 'README.md'), await read('README.md')),
-      text(
-        join(documents, 'copyright'),
-        copyrightFile(json.author, year, join(home, 'node_modules'), brought),
-      ),
+      text(join(documents, 'copyright'), copyrightFile(json.author, year, join(home, 'dist'), brought)),
       compressed(join(documents, 'changelog'), debianChangelog(await read('CHANGELOG.md'), changes)),
       text('usr/share/lintian/overrides/relive', await read('packaging/lintian-overrides')),
     ],

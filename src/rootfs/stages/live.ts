@@ -1,14 +1,14 @@
 import { chmod, copyFile, lutimes, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { ReliveError } from '../../core/error.ts';
+import { home } from '../../core/home.ts';
 import { exists, sha256 } from '../../host/files.ts';
 import { finishInitrd, type InitrdCompression, initrdSettings } from '../initrd.ts';
 import type { Stage } from '../layers.ts';
 import { writeInside } from '../links.ts';
 
 /** The files which go into every image as they are. */
-const runtime = fileURLToPath(new URL('../../../runtime', import.meta.url));
+const runtime = join(home, 'runtime');
 
 /** Source below runtime/, place in the system, mode. */
 const files = [

@@ -43,7 +43,7 @@ test('in a system that is built no service starts, and it gets no ssh host keys'
   // That we looked at the right processes.
   expect([...seen.keys()]).toEqual(expect.arrayContaining(['apt-get', 'dpkg']));
   expect(daemons.filter((name) => seen.has(name))).toEqual([]);
-  expect(after.filter(({ command }) => !command.includes('relive') && !command.includes('cli.js'))).toEqual(
+  expect(after.filter(({ command }) => !command.includes('relive') && !command.includes('cli.cjs'))).toEqual(
     [],
   );
   expect(await leftOf(site.directory, new Set([namespace]))).toEqual([]);

@@ -10,7 +10,7 @@ async function onTinyDisk(script: string) {
 }
 
 const write = (path: string, bytes: number): string => `'${process.execPath}' --input-type=module --eval '
-  import { writeFileAtomic } from "${repository}/dist/host/files.js";
+  import { writeFileAtomic } from "${repository}/build/modules/host/files.js";
   try {
     await writeFileAtomic("${path}", "B".repeat(${bytes}));
     console.log("written");
@@ -36,7 +36,7 @@ test('a disk without room for a directory is full, too', async () => {
 
 test('a program that fills the disk fails with disk-full', async () => {
   const { stdout } = await onTinyDisk(`'${process.execPath}' --input-type=module --eval '
-    import { run } from "${repository}/dist/host/process.js";
+    import { run } from "${repository}/build/modules/host/process.js";
     try {
       await run("dd", ["if=/dev/zero", "of=fill"], { signal: new AbortController().signal });
     } catch (error) {

@@ -20,9 +20,9 @@ const program = `
 import { spawn } from 'node:child_process';
 import { readlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { interruptSignal } from '${repository}/dist/host/interrupt.js';
-import * as namespace from '${repository}/dist/host/namespace.js';
-import { run } from '${repository}/dist/host/process.js';
+import { interruptSignal } from '${repository}/build/modules/host/interrupt.js';
+import * as namespace from '${repository}/build/modules/host/namespace.js';
+import { run } from '${repository}/build/modules/host/process.js';
 
 const [directory, seconds, what] = process.argv.slice(2);
 if (!namespace.insideNamespaces()) {

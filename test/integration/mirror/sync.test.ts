@@ -394,7 +394,7 @@ test('mirror import prints what relive.yaml takes, and names what is left', asyn
   const { result } = await site.good(['mirror', 'import', list]);
   expect(result).toMatchObject({ format: 'mirror.list', left: ['set unlink 1'] });
   const text = await promisify(execFile)(process.execPath, [
-    join(import.meta.dirname, '../../../dist/cli.js'),
+    join(import.meta.dirname, '../../../dist/cli.cjs'),
     ...['mirror', 'import', list],
   ]);
   expect(text.stdout).toContain('#   set unlink 1');

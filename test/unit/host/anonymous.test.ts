@@ -41,7 +41,7 @@ test('a scratch directory goes with the work, and with its failure', async () =>
 
 test('a scratch directory goes when the process is killed', async () => {
   const parent = temporary();
-  const module = join(import.meta.dirname, '../../../dist/host/anonymous.js');
+  const module = join(import.meta.dirname, '../../../build/modules/host/anonymous.js');
   const script = `
     import { writeFileSync } from 'node:fs';
     import { withScratchDirectory } from ${JSON.stringify(module)};

@@ -48,7 +48,7 @@ test('a writer that is killed leaves the old file or the new one, whole', async 
   const path = join(directory, 'file');
   writeFileSync(path, 'A'.repeat(1_000_000));
   const { child, ended } = startModule(
-    `import { writeFileAtomic } from 'dist/host/files.js';
+    `import { writeFileAtomic } from 'build/modules/host/files.js';
      for (let turn = 0; ; turn += 1) await writeFileAtomic(process.argv[1], 'AB'[turn % 2].repeat(1_000_000));`,
     [path],
   );

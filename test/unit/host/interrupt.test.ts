@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { startModule } from '../../support.ts';
 
-const source = `import { interruptSignal } from 'dist/host/interrupt.js';
+const source = `import { interruptSignal } from 'build/modules/host/interrupt.js';
   const signal = interruptSignal();
   const turn = setInterval(() => undefined, 1000);
   for (let count = 0; count < 30; count += 1) signal.addEventListener('abort', () => undefined);

@@ -10,7 +10,7 @@ const what = 'the store /srv/store';
 /** Another process that takes the lock and keeps it. */
 function startHolder(path: string) {
   return startModule(
-    `import { takeLock } from 'dist/host/lock.js';
+    `import { takeLock } from 'build/modules/host/lock.js';
      const context = { emit: () => undefined, signal: new AbortController().signal };
      const lock = await takeLock(process.argv[1], 'it', context);
      console.log('locked');

@@ -223,7 +223,7 @@ describe('ending', () => {
   test('a program dies with us even when we are killed', async () => {
     const seconds = uniqueSeconds();
     const { child } = startModule(
-      `import { run } from 'dist/host/process.js';
+      `import { run } from 'build/modules/host/process.js';
        await run('sleep', [process.argv[1]], { signal: new AbortController().signal });`,
       [seconds],
     );

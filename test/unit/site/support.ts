@@ -46,7 +46,7 @@ export async function relive(
   args: readonly string[],
   options: { readonly cwd: string; readonly env?: NodeJS.ProcessEnv },
 ): Promise<{ readonly status: number; readonly stdout: string; readonly stderr: string }> {
-  const cli = join(import.meta.dirname, '../../../dist/cli.js');
+  const cli = join(import.meta.dirname, '../../../dist/cli.cjs');
   return await new Promise((resolve, reject) => {
     execFile(
       process.execPath,

@@ -70,7 +70,7 @@ describe('the changelog', () => {
 });
 
 test('the copyright file names each library, its holders and its whole license', () => {
-  const text = copyrightFile('Us <us@example.org>', 2026, 'usr/share/relive/node_modules', [
+  const text = copyrightFile('Us <us@example.org>', 2026, 'usr/share/relive/dist', [
     {
       name: 'thing',
       version: '1.0.0',
@@ -79,8 +79,9 @@ test('the copyright file names each library, its holders and its whole license',
     },
   ]);
   expect(text).toContain(
-    'Files: usr/share/relive/node_modules/thing/*\nCopyright: 2011 Somebody\nLicense: MIT-thing\n MIT\n .\n',
+    'Files: usr/share/relive/dist/*\nCopyright: 2026 Us <us@example.org>\n           2011 Somebody\nLicense: GPL-3.0+ and MIT-thing\n',
   );
+  expect(text).toContain('\nLicense: MIT-thing\n MIT\n .\n');
 });
 
 describe('man pages', () => {
