@@ -94,11 +94,15 @@ class Part {
   #descriptor: number | undefined;
   offset = 0;
 
-  /** Goes on with the part that an earlier attempt left. */
-  constructor(path: string, expected: Expected) {
+  /**
+   * Goes on with the part that an earlier attempt left.
+   * @param fresh whether there can be none
+   */
+  constructor(path: string, expected: Expected, fresh: boolean) {
     this.#path = path;
     this.#expected = expected;
     this.#hash = createHash(expected.algorithm);
+    if (fresh) return;
     const left = statSync(path, { throwIfNoEntry: false });
     if (left === undefined) return;
     const descriptor = this.#open();
@@ -363,8 +367,10 @@ export class Transport {
   ): Promise<number> {
     const { target, expected, sources } = request;
     const directory = dirname(target);
+    // In a directory that is new no earlier attempt has left anything.
+    let fresh = false;
     if (!made.has(directory)) {
-      mkdirSync(directory, { recursive: true });
+      fresh = mkdirSync(directory, { recursive: true }) !== undefined;
       made.add(directory);
     }
     const partial = partialPath(request);
@@ -380,7 +386,8 @@ export class Transport {
       }
       let part: Part | undefined;
       try {
-        part = new Part(partial, expected);
+        part = new Part(partial, expected, fresh);
+        fresh = false;
         count(part.offset - counted);
         if (!part.complete) {
           await this.#receive(part, url, { noCache, signal }, expected, count, (bytes) => {
