@@ -7,6 +7,7 @@ import { version } from './core/version.ts';
 import { interruptSignal } from './host/interrupt.ts';
 import { enterNamespaces, hideHostName, insideNamespaces, requireRoot, sayInside } from './host/namespace.ts';
 import { chooseReporter } from './report/choose.ts';
+import { confirm } from './report/confirm.ts';
 
 function optionOf({ flags, description, choices, default: otherwise }: OptionSpec): Option {
   const option = new Option(flags, description);
@@ -39,7 +40,7 @@ function knownError(error: unknown, signal: AbortSignal | undefined): ReliveErro
 }
 
 /** Runs a command to its end and gives the exit status. */
-async function execute(spec: CommandSpec, parsed: Omit<Call, 'context'>): Promise<number> {
+async function execute(spec: CommandSpec, parsed: Omit<Call, 'context' | 'confirm'>): Promise<number> {
   const reporter = chooseReporter({
     json: parsed.options['json'] === true,
     quiet: parsed.options['quiet'] === true,
@@ -63,8 +64,11 @@ async function execute(spec: CommandSpec, parsed: Omit<Call, 'context'>): Promis
       hideHostName();
     }
     const context = { emit: reporter.emit, signal };
+    const mayAsk = parsed.options['json'] !== true && parsed.options['quiet'] !== true;
+    const ask = async (question: string): Promise<boolean> =>
+      mayAsk && (await confirm(question, context.signal));
     const { run } = await spec.load();
-    const result = await run({ ...parsed, context });
+    const result = await run({ ...parsed, context, confirm: ask });
     reporter.result(result);
     return result.ok ? 0 : 1;
   } catch (error) {

@@ -52,6 +52,8 @@ export interface CommandSpec {
 /** One call of a command, parsed. */
 export interface Call {
   readonly context: Context;
+  /** Asks what cannot be undone; false where nobody can be asked. */
+  readonly confirm: (question: string) => Promise<boolean>;
   /** The directory given by --site, or the current one; absolute. */
   readonly siteDirectory: string;
   /** Positional arguments in the order of the spec; many in one array. */

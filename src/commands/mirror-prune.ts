@@ -26,7 +26,13 @@ export async function run(call: Call): Promise<CommandResult> {
   const done = [];
   for (const repository of repositoriesOf(site, manyArguments(call, 0))) {
     const locked = await lockedFiles(site.directory, repository.name);
-    const options = { graceDays, limit, dryRun, locked: locked.map(({ path }) => path) };
+    const options = {
+      graceDays,
+      limit,
+      dryRun,
+      locked: locked.map(({ path }) => path),
+      confirm: call.confirm,
+    };
     const pruned = await pruneRepository(site.mirror, repository, options, call.context);
     done.push({ name: repository.name, ...pruned });
   }

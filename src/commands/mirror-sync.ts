@@ -66,7 +66,7 @@ export async function run(call: Call): Promise<CommandResult> {
         ? await pruneAfterSync(
             site.mirror,
             repository,
-            locked.map(({ path }) => path),
+            { locked: locked.map(({ path }) => path), confirm: call.confirm },
             context,
           )
         : 0;

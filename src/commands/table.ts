@@ -182,7 +182,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'mirror prune',
     summary: 'remove pool files that no suite and no snapshot needs',
     description:
-      'What no suite, snapshot or lock names goes when its grace period is over. When more than the limit would go, nothing does, and\nthe command says what to type if that is what you want (exit status 2).',
+      'What no suite, snapshot or lock names goes when its grace period is over. When more than the limit would go, it asks;\nwhere nobody can be asked nothing goes, and it says what to type if that is what you want (exit status 2).',
     arguments: [
       {
         name: '[repository...]',

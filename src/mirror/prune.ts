@@ -27,6 +27,8 @@ export interface PruneOptions {
   readonly dryRun?: boolean;
   /** Paths of pool files that are needed though no index lists them any more: those of locks. */
   readonly locked?: Iterable<string>;
+  /** Asked whether more than the limit may go; without it, that is an error. */
+  readonly confirm?: (question: string) => Promise<boolean>;
   readonly now?: Date;
 }
 
@@ -130,13 +132,13 @@ async function prune(
   const share = total === 0 ? 0 : (due.length / total) * 100;
   if (share > limit && total > smallPool && options.dryRun !== true) {
     await writeUnneeded(layout, since);
-    throw new ReliveError(
-      'usage',
-      `${due.length} of the ${total} files of ${repository.name} would be removed, more than ${limit} %: nothing was`,
-      {
+    const told = `${due.length} of the ${total} files of ${repository.name} would be removed, more than ${limit} %`;
+    const confirmed = (await options.confirm?.(`${told}: remove them?`)) ?? false;
+    if (!confirmed) {
+      throw new ReliveError('usage', `${told}: nothing was`, {
         hint: `look at them: relive mirror prune --dry-run ${repository.name}; if that is what you want: --limit ${Math.ceil(share)}`,
-      },
-    );
+      });
+    }
   }
   if (options.dryRun !== true) {
     for (const { path, place } of due) {
@@ -174,11 +176,11 @@ function removeEmpty(directory: string, root: string): void {
 export async function pruneAfterSync(
   mirrorDirectory: string,
   repository: Repository,
-  locked: readonly string[],
+  { locked, confirm }: Required<Pick<PruneOptions, 'locked' | 'confirm'>>,
   context: Context,
 ): Promise<number> {
   const stays = (repository.select ?? 'closure') === 'closure';
-  const options = { locked, ...(stays ? { graceDays: Number.POSITIVE_INFINITY } : {}) };
+  const options = { locked, confirm, ...(stays ? { graceDays: Number.POSITIVE_INFINITY } : {}) };
   try {
     return (await pruneRepository(mirrorDirectory, repository, options, context)).removed.length;
   } catch (error) {

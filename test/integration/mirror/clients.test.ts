@@ -217,17 +217,17 @@ describe('with the real archive', () => {
 
   // mmdebstrap runs apt inside the new system, where a file: address leads nowhere: its own documentation says copy:.
   test.each([
-    ['mmdebstrap', 'http', 'debian'],
-    ['mmdebstrap', 'copy', 'debian/snapshots/frozen'],
-    ['debootstrap', 'http', 'debian/snapshots/frozen'],
-    ['debootstrap', 'file', 'debian'],
-  ])('%s by %s makes a system from %s', async (tool, method, path) => {
+    ['mmdebstrap', 'http', 'debian', 'apt'],
+    ['mmdebstrap', 'copy', 'debian/snapshots/frozen', 'extract'],
+    ['debootstrap', 'http', 'debian/snapshots/frozen', 'minbase'],
+    ['debootstrap', 'file', 'debian', 'minbase'],
+  ])('%s by %s makes a system from %s (variant %s)', async (tool, method, path, variant) => {
     const root = join(scratch, `${tool}-${method}`);
     const place = method === 'http' ? `${offer.url}/${path}` : `${method}://${cache}/${path}`;
     const args =
       tool === 'mmdebstrap'
-        ? ['--mode=root', '--variant=extract', '--format=directory', '--include=dpkg']
-        : ['--variant=minbase', '--foreign'];
+        ? ['--mode=root', `--variant=${variant}`, '--format=directory', '--include=dpkg']
+        : [`--variant=${variant}`, '--foreign'];
     await promisify(execFile)(tool, [...args, `--keyring=${debianKeyring}`, 'trixie', root, place], {
       env: { PATH: process.env['PATH'] },
       maxBuffer: 64 * 1024 * 1024,

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   existsSync,
@@ -27,6 +27,7 @@ import {
 import { type MirrorSite, mirrorSite } from '../../fixtures/mirror-site.ts';
 import { startServer, type TestServer } from '../../fixtures/server.ts';
 import { makeSigningKey, type SigningKey } from '../../fixtures/signing.ts';
+import { cli } from '../../support.ts';
 
 let key: SigningKey;
 let stranger: SigningKey;
@@ -412,6 +413,25 @@ describe('prune', () => {
     expect(site.has(`test/${pool('p3')}`)).toBe(false);
     expect(existsSync(dirname(site.at(`test/${pool('p3')}`)))).toBe(false);
     expect((await site.relive(['mirror', 'verify'])).findings).toEqual([]);
+  });
+
+  test('asks on a terminal before it removes more than the limit', async () => {
+    publishArchive(server.files, 'stable', key, { debs: many });
+    await site.good(['mirror', 'sync']);
+    publishArchive(server.files, 'stable', key, { debs: many.slice(5), date: new Date() });
+    await site.good(['mirror', 'sync']);
+    const asked = `'${process.execPath}' '${cli}' --site '${site.directory}' mirror prune --grace 0 --limit 10`;
+    for (const [answer, status] of [
+      ['n\n', 2],
+      ['\n', 2],
+      ['\u0004', 2],
+      ['y\n', 0],
+    ] as const) {
+      const terminal = spawnSync('script', ['-qec', asked, '/dev/null'], { input: answer, encoding: 'utf8' });
+      expect(terminal.stdout).toContain('more than 10 %: remove them? [y/N]');
+      expect({ answer, status: terminal.status }).toEqual({ answer, status });
+      expect(site.has(`test/${pool('p3')}`)).toBe(status !== 0);
+    }
   });
 
   test('keeps what a snapshot needs until it is gone', async () => {

@@ -4,6 +4,7 @@ import { recordingContext } from '../../support.ts';
 
 const call: Call = {
   context: recordingContext(),
+  confirm: async () => await Promise.resolve(false),
   siteDirectory: '/site',
   arguments: ['demo', undefined, ['a', 'b']],
   options: { iso: true, output: 'file' },
