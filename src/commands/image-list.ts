@@ -1,4 +1,5 @@
 import { isReliveError } from '../core/error.ts';
+import { pinnedImages } from '../image/remove.ts';
 import { listImages, readManifest } from '../image/store.ts';
 import { formatBytes, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
@@ -7,7 +8,8 @@ import type { Call } from './command.ts';
 
 export async function run(call: Call): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);
-  const rows: string[][] = [['IMAGE', 'KIND', 'SIZE', 'SUITE', 'KERNEL', 'PACKAGES']];
+  const rows: string[][] = [['IMAGE', 'KIND', 'SIZE', 'SUITE', 'KERNEL', 'PACKAGES', '']];
+  const pinned = await pinnedImages(site.store);
   const images: object[] = [];
   for (const image of await listImages(site.store)) {
     try {
@@ -20,11 +22,20 @@ export async function run(call: Call): Promise<CommandResult> {
         suite,
         kernel?.version ?? '-',
         String(packages.length),
+        pinned.has(image.name) ? 'pinned' : '',
       ]);
-      images.push({ ...image, kind, size, suite, kernel: kernel?.version, packages: packages.length });
+      images.push({
+        ...image,
+        kind,
+        size,
+        suite,
+        kernel: kernel?.version,
+        packages: packages.length,
+        pinned: pinned.has(image.name),
+      });
     } catch (error) {
       if (!isReliveError(error, 'corrupt')) throw error;
-      rows.push([image.name, 'damaged', '', '', '', '']);
+      rows.push([image.name, 'damaged', '', '', '', '', '']);
       images.push({ ...image, damaged: true });
     }
   }

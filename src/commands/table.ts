@@ -395,6 +395,46 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./image-verify.ts'),
   },
   {
+    name: 'image remove',
+    summary: 'remove images, and the layers that no other image needs',
+    arguments: [{ name: '<image...>', description: 'images, each by its whole name', completes: 'image' }],
+    examples: [
+      { command: 'relive image remove demo-20261122.01', says: 'this one; others keep their layers' },
+    ],
+    load: async () => await import('./image-remove.ts'),
+  },
+  {
+    name: 'image prune',
+    summary: 'remove the images that the retention of their profiles lets go',
+    description:
+      'A profile keeps its newest image in any case, and what "retention" says: keep (the newest ones), daily, weekly, monthly (the newest\nof each day, week, month). Without it all stay; so do pinned images and the one that this machine runs.',
+    arguments: [{ name: '[profile...]', description: 'profiles; all without it', completes: 'profile' }],
+    options: [{ flags: '--plan', description: 'remove nothing, explain every decision' }],
+    examples: [
+      { command: 'relive image prune --plan', says: 'what would go, and why each other image stays' },
+      { command: 'relive image prune', says: 'remove it' },
+    ],
+    load: async () => await import('./image-prune.ts'),
+  },
+  {
+    name: 'image pin',
+    summary: 'keep an image: neither remove nor prune take it away',
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
+    ],
+    examples: [{ command: 'relive image pin demo-20261122.01', says: 'until: relive image unpin' }],
+    load: async () => await import('./image-pin.ts'),
+  },
+  {
+    name: 'image unpin',
+    summary: 'take the pin of an image away',
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
+    ],
+    examples: [{ command: 'relive image unpin demo-20261122.01', says: 'it may go again' }],
+    load: async () => await import('./image-unpin.ts'),
+  },
+  {
     name: 'image export',
     summary: 'write an image as one file: an ISO that boots, a container',
     description:

@@ -23,6 +23,7 @@ import { factoryStage } from '../rootfs/stages/factory.ts';
 import { filesStage } from '../rootfs/stages/files.ts';
 import { initrdName, kernelName, liveName, liveStage } from '../rootfs/stages/live.ts';
 import { packagesStage } from '../rootfs/stages/packages.ts';
+import { persistStage } from '../rootfs/stages/persist.ts';
 import { scriptsStage, scriptsStageName } from '../rootfs/stages/scripts.ts';
 import { digestTree, type TreeDigest } from '../rootfs/tree.ts';
 import { makeVerityTree } from '../rootfs/verity.ts';
@@ -210,6 +211,7 @@ async function buildLayers(
     ...(own === undefined ? [] : [await factoryStage({ own, files: factoryFiles, sourceDateEpoch })]),
     await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
     await configureStage({ profile, sources: upstream, sourceDateEpoch }),
+    ...(profile.persist.length === 0 ? [] : [await persistStage(profile.persist)]),
     ...(profile.host === 'container'
       ? []
       : [await liveStage({ initrd: profile.image.initrd, sourceDateEpoch })]),

@@ -60,6 +60,7 @@ export async function checkSystem(
     ...shadowed(overlays, contents),
     ...(missing.length > 0 ? [] : unknownUnits(resolved, overlays, contents)),
     ...clashes(resolved, contents),
+    ...frozen(resolved, contents),
   );
   return findings;
 }
@@ -189,6 +190,23 @@ function unknownUnits(
         return [findingOf({ at, path, text, suggestion: nearest(name, units) }, 'missing')];
       }),
     );
+}
+
+/** Files of packages below a persistent path: the volume's copies are what counts from the first boot on. Those in /etc are made for it. */
+export function frozen(
+  { profile, located }: Pick<ResolvedProfile, 'located'> & { readonly profile: Pick<Profile, 'persist'> },
+  contents: ReadonlyMap<string, Pick<PackageContents, 'files'>>,
+): Finding[] {
+  return profile.persist.flatMap(({ path }, index) => {
+    if (path.startsWith('/etc/')) return [];
+    const below = `${throughMergedUsr(path.slice(1))}/`;
+    const names = [...contents].filter(([, { files }]) => files.some((file) => `${file}/`.startsWith(below)));
+    if (names.length === 0) return [];
+    const at = valueAt(located, ['persist', index, 'path'])?.at ?? located.at;
+    const whose = names.map(([name]) => name).join(', ');
+    const text = `there are files of ${whose}, which updates of the image will not change any more`;
+    return [findingOf({ at, path: `persist[${index}].path`, text }, 'unsuitable')];
+  });
 }
 
 /** Users that packages make already, and numbers that they take. */

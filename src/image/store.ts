@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
@@ -24,6 +24,8 @@ export const storePaths = {
   images: (store: string): string => join(store, 'images'),
   image: (store: string, { profile, version }: ImageName): string => join(store, 'images', profile, version),
   isos: (store: string): string => join(store, 'isos'),
+  /** A file that says that an image must stay. */
+  pin: (store: string, image: string): string => join(store, 'pins', image),
   temporary: (store: string): string => join(store, '.tmp'),
 };
 
@@ -105,8 +107,17 @@ export async function stagingDirectory(store: string): Promise<string> {
   return directory;
 }
 
-/** Layers and stacks which a run that was cut off left behind: no image names them. */
-async function removeOrphans(store: string): Promise<void> {
+/** What was removed because no image names it. */
+export interface Orphans {
+  readonly layers: number;
+  /** Of the layers and their hash trees. */
+  readonly bytes: number;
+  /** The image whose manifest is damaged: whose the layers are cannot be told, so all were kept. */
+  readonly unsure?: string;
+}
+
+/** Removes layers, hash trees, stacks and pins that no image names. The caller holds the lock. */
+export async function removeOrphans(store: string): Promise<Orphans> {
   const used = new Set<string>();
   for (const image of await listImages(store)) {
     used.add(`${image.name}.module`);
@@ -115,13 +126,29 @@ async function removeOrphans(store: string): Promise<void> {
         for (const name of [layerFile(layer), verityFile(layer)]) used.add(name);
     } catch (error) {
       if (!isReliveError(error, 'corrupt')) throw error;
-      // Whose layers these are cannot be told while a manifest is damaged: keep them all.
-      return;
+      return { layers: 0, bytes: 0, unsure: image.name };
     }
   }
+  let [layers, bytes] = [0, 0];
   for (const name of await directoryEntries(storePaths.layers(store))) {
-    if (!used.has(name)) await rm(join(storePaths.layers(store), name), { force: true });
+    if (used.has(name)) continue;
+    const file = join(storePaths.layers(store), name);
+    bytes += await bytesOf(file);
+    if (name.endsWith('.squashfs')) layers += 1;
+    await rm(file, { force: true });
   }
+  for (const name of await directoryEntries(join(storePaths.pin(store, ''), '.'))) {
+    if (!used.has(`${name}.module`)) await rm(storePaths.pin(store, name), { force: true });
+  }
+  return { layers, bytes };
+}
+
+/** The bytes of a file, or of the files in a directory; none of what is not there. */
+export async function bytesOf(path: string): Promise<number> {
+  const status = await lstat(path).catch(() => undefined);
+  if (status?.isDirectory() !== true) return status?.size ?? 0;
+  const sizes = await Promise.all((await readdir(path)).map(async (name) => await bytesOf(join(path, name))));
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /** A layer that is not in a store yet, and where its files are. */

@@ -63,6 +63,8 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
     })),
   ];
   if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
+  // For fsck, which volumes go through before they are mounted.
+  if (profile.persist.length > 0) wanted.push(base('e2fsprogs', 'persist'));
   if (profile.factory) wanted.push(...factory().map((name) => base(name, 'factory: true')));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));

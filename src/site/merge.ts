@@ -47,9 +47,14 @@ function normalise(profile: LocatedMap): LocatedMap {
   return changeEntry(listed, 'services', wholeUnits);
 }
 
-/** What makes two items of a list the same one: a text itself, a map's `name`. */
+/** A map's `name` or `path`; a text itself. */
+function nameOf(item: Located): Located {
+  return entry(item, 'name') ?? entry(item, 'path') ?? item;
+}
+
+/** What makes two items of a list the same one. */
 function identity(item: Located): string | undefined {
-  const named = entry(item, 'name') ?? item;
+  const named = nameOf(item);
   return named.kind === 'scalar' ? JSON.stringify(named.value) : undefined;
 }
 
@@ -174,7 +179,7 @@ export function idleExclusions(
     const items = values.flatMap((value) => (value?.kind === 'list' ? value.items : []));
     const known = new Set(
       items.flatMap((item) => {
-        const named = entry(item, 'name') ?? item;
+        const named = nameOf(item);
         return named.kind === 'scalar' && typeof named.value === 'string' ? [named.value] : [];
       }),
     );

@@ -57,7 +57,7 @@ export interface Profile
   readonly hostname: string;
   /**
    * SHA-256, in hexadecimal, of the effective profile's content as canonical JSON: the name and all values, defaults
-   * included, no places in files. Repositories, overlays and scripts count by their names, not by what is in them.
+   * included but retention, no places in files. Repositories, overlays and scripts count by their names, not by what is in them.
    */
   readonly digest: string;
 }
@@ -369,9 +369,9 @@ function hostProblems(site: Site, located: LocatedMap): Problem[] {
   const host = valueAt(located, ['host']);
   if (host?.kind !== 'scalar') return [];
   if (host.value === 'container') {
-    return ['boot', 'keyboard', 'image.initrd'].flatMap((path) => {
+    return ['boot', 'keyboard', 'image.initrd', 'persist'].flatMap((path) => {
       const value = valueAt(located, path.split('.'));
-      const text = `found settings for a machine, but the host is a container, which has no boot and no console`;
+      const text = `found settings for a machine, but the host is a container, which has no boot, no console and its volumes from outside`;
       return value === undefined ? [] : [{ at: value.at, path, text }];
     });
   }
@@ -447,7 +447,8 @@ function makeProfile(
       timeoutSeconds: script.timeout ?? scriptSeconds,
       at: valueAt(located, ['scripts', index, 'name'])?.at ?? located.at,
     })),
-    digest: sha256(canonicalJson({ ...document, name })),
+    // How long images stay changes none.
+    digest: sha256(canonicalJson({ ...document, retention: undefined, name })),
   };
 }
 

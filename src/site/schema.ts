@@ -15,6 +15,8 @@ export const ramModes = ['none', 'layers', 'unpacked'] as const;
 /** The stages that a script may come after, in the order of a build; `live` is the last, just before packing. */
 export const scriptPoints = ['bootstrap', 'packages', 'files', 'configure', 'live'] as const;
 export const scriptPlaces = ['system', 'host'] as const;
+/** How the data of a path come from their volume. */
+export const persistWays = ['link', 'bind'] as const;
 
 /** mksquashfs(1): the levels of those compressors that have some. */
 const levels: Readonly<Record<string, readonly [number, number]>> = {
@@ -303,6 +305,78 @@ const scripts = z
   })
   .meta({ description: 'Programs of the site that change the system between stages, in order.' });
 
+const persistent = {
+  path: syntax.persistentPath.meta({ description: 'The directory or file whose content is kept.' }),
+  volume: syntax.volumeName.meta({
+    description:
+      'Where it is kept: the label of a file system, or its UUID=...; it is mounted at /volumes/NAME.',
+  }),
+  how: z.enum(persistWays).meta({
+    description:
+      'A symbolic link to the volume, or a mount for programs that want no link. Unless given: link',
+  }),
+  owner: syntax.ownerName
+    .optional()
+    .meta({ description: 'Who owns what is made on the volume: USER or USER:GROUP.' }),
+  mode: syntax.fileMode.optional().meta({ description: 'The mode of what is made on the volume: "0750"' }),
+  seed: z.boolean().meta({
+    description: 'Whether an empty volume gets what the image has at the path. Unless given: true',
+  }),
+  required: z.boolean().meta({
+    description:
+      'Whether the boot stops when the volume cannot be had; else the data are in RAM. Unless given: false',
+  }),
+};
+
+/** Each path once, and none inside another one. */
+function checkPersistent(list: readonly { readonly path: string }[], context: z.RefinementCtx): void {
+  for (const [index, { path }] of list.entries()) {
+    const other = list.find(
+      (each, at) =>
+        at < index && (`${path}/`.startsWith(`${each.path}/`) || each.path.startsWith(`${path}/`)),
+    );
+    if (other === undefined) continue;
+    const message =
+      other.path === path ? 'each path once' : `no path inside another one; ${other.path} is kept already`;
+    context.addIssue({ code: 'custom', path: [index, 'path'], message });
+  }
+}
+
+const persistMeta = { description: 'What is kept on volumes, apart from the image.' };
+const persist = z
+  .array(
+    z.strictObject({
+      ...persistent,
+      how: persistent.how.optional(),
+      seed: persistent.seed.optional(),
+      required: persistent.required.optional(),
+    }),
+  )
+  .superRefine(checkPersistent)
+  .meta(persistMeta);
+const effectivePersist = z
+  .array(
+    z.strictObject({
+      ...persistent,
+      how: persistent.how.default('link'),
+      seed: persistent.seed.default(true),
+      required: persistent.required.default(false),
+    }),
+  )
+  .superRefine(checkPersistent)
+  .meta(persistMeta);
+
+const count = (least: number) =>
+  z.int().min(least, `a whole number from ${least}`).max(10_000, `a whole number from ${least}`);
+const retention = z
+  .strictObject({
+    keep: count(1).optional().meta({ description: 'How many of the newest images stay. Unless given: 1' }),
+    daily: count(0).optional().meta({ description: 'Of how many days the newest image stays.' }),
+    weekly: count(0).optional().meta({ description: 'Of how many weeks the newest image stays.' }),
+    monthly: count(0).optional().meta({ description: 'Of how many months the newest image stays.' }),
+  })
+  .meta({ description: 'Which images "relive image prune" leaves; all unless given.' });
+
 const keyboard = z
   .strictObject({
     layout: syntax.keyboardWords.meta({ description: 'XKB layout: de; several: us,ru' }),
@@ -414,6 +488,7 @@ export const profileSchema = z
         overlay: overlayList.optional(),
         scripts: z.array(syntax.scriptName).optional(),
         users: z.array(syntax.userName).optional(),
+        persist: z.array(syntax.persistentPath).optional(),
         services: z
           .strictObject({
             enable: units.optional(),
@@ -448,6 +523,7 @@ export const profileSchema = z
       .superRefine(checkServices)
       .optional()
       .meta({ description: 'Units of systemd.' }),
+    persist: persist.optional(),
     image: z
       .strictObject({ compression: compression.optional(), initrd: initrd.optional() })
       .optional()
@@ -461,6 +537,7 @@ export const profileSchema = z
       .optional()
       .meta({ description: 'How the image boots.' }),
     factory: keys.factory.optional(),
+    retention: retention.optional(),
   })
   .meta({ title: 'profiles/NAME.yaml', description: 'A profile of relive: what a system is.' });
 
@@ -503,6 +580,7 @@ export const effectiveSchema = z
       })
       .superRefine(checkServices)
       .prefault({}),
+    persist: effectivePersist.default([]),
     image: z
       .strictObject({
         compression: compression.default({ algorithm: 'zstd', level: 9 }),
@@ -517,6 +595,7 @@ export const effectiveSchema = z
       })
       .prefault({}),
     factory: keys.factory.default(false),
+    retention: retention.optional(),
   })
   .superRefine(checkFactory);
 

@@ -280,3 +280,38 @@ export const kernelParameter = pattern(
     (text) => !ownParameters.test(text.split('=')[0] ?? ''),
     'a kernel parameter that relive does not set itself (those are boot, module, root, initrd, relive.*)',
   );
+
+/** Directories without which nothing boots, or which are the kernel's, and all below them. */
+const systemsOwn =
+  /^\/(bin|boot|dev|lib|lib32|lib64|libx32|proc|run|sbin|sys|tmp|usr(?!\/local(\/|$))|volumes|etc\/systemd|var\/lib\/dpkg)(\/|$)/;
+/** Those of which parts may be kept, but not all. */
+const inParts = new Set(['/etc', '/var', '/var/lib']);
+
+/** A path whose content is apart from the image. */
+export const persistentPath = pattern(
+  /^(\/[A-Za-z0-9._@+-]+)+$/,
+  'an absolute path of letters, digits, ".", "_", "@", "+", "-"',
+)
+  .max(255, 'a path of at most 255 characters')
+  .refine(
+    (path) => !path.split('/').some((part) => part === '.' || part === '..'),
+    'a path without "." and ".."',
+  )
+  .refine(
+    (path) => !systemsOwn.test(path) && !inParts.has(path),
+    'a path that the system does not need to boot: /home, /srv, /root, /opt, parts of /etc and /var',
+  );
+
+/** The label of a file system, as much of it as ext4 takes, or its UUID. */
+export const volumeName = pattern(
+  /^([A-Za-z0-9_]{1,16}|UUID=[0-9A-Fa-f]{4,8}(-[0-9A-Fa-f]{4,12})*)$/,
+  'the label of a file system (letters, digits and "_", at most 16), or UUID= and its UUID',
+);
+
+/** chown(1). */
+export const ownerName = pattern(
+  /^[a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?$/,
+  'the name of a user, or USER:GROUP',
+);
+
+export const fileMode = pattern(/^[0-7]{3,4}$/, 'a mode of three or four octal digits, in quotes: "0750"');

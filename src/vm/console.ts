@@ -14,7 +14,7 @@ const longestLine = 4096;
 const failures: readonly (readonly [RegExp, string])[] = [
   // UEFI firmware repeats on the serial line what GRUB prints there itself, sometimes in the same line.
   [/relive: refused: (\S+?)(?=relive: |\s|$)/, 'GRUB refused $1'],
-  [/relive: stopped: (.*)/, 'its initramfs stopped: $1'],
+  [/relive: stopped: (.*)/, 'it stopped: $1'],
   [/Kernel panic - not syncing: (.*)/, 'its kernel panicked: $1'],
   [/^\(initramfs\)|BusyBox v\S+ .*built-in shell/, 'it stopped in the initramfs'],
   [/Unable to find a (?:live file system|medium containing a live file system)/, 'it found no live system'],

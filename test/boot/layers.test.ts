@@ -112,7 +112,7 @@ const treeOf = (medium: Medium): string => base(medium).replace('.squashfs', '.v
 
 /** What a boot ends with when the initramfs stops with these words. */
 function stopped(words: string): object {
-  const message = expect.stringContaining(`its initramfs stopped: ${words}\n`);
+  const message = expect.stringContaining(`it stopped: ${words}\n`);
   return { status: 3, last: { event: 'error', code: 'guest-failed', message } };
 }
 

@@ -119,6 +119,11 @@ test('overlays that hide files of packages, by either name of /usr; files in /et
   ]);
 });
 
+test('what is kept on volumes hides nothing', async () => {
+  profile('keeps', 'persist:\n  - {path: /etc/ssh, volume: DATA}\n  - {path: /home, volume: DATA}\n');
+  expect((await check('keeps')).findings).toEqual([]);
+});
+
 describe('a hostile overlay', () => {
   let overlay: string;
   beforeAll(() => {

@@ -294,8 +294,9 @@ boot: {parameters: ["a b"], verify: signatur}
     ['packages:', '6:10: packages: found nothing; allowed: a list'],
     ['overlay: 3', '6:10: overlay: found the number 3; allowed: a text or a list of texts'],
     ['overlay: [3]', '6:11: overlay[0]: found the number 3; allowed: a text; did you mean "3" in quotes?'],
-    ['persist: [x]', expect.stringContaining('6:1: persist: found an unknown key')],
-    ['persist: []', expect.stringContaining('6:1: persist: found an unknown key')],
+    ['persist: [x]', '6:11: persist[0]: found "x"; allowed: a map'],
+    ['retention: []', '6:12: retention: found a list; allowed: a map'],
+    ['retention: {keep: 0}', '6:19: retention.keep: found the number 0; allowed: a whole number from 1'],
   ])('refuses %s', async (line, problem) => {
     const problems = await problemsOf({ one: `${profileText}${line}\n` });
     expect(problems.map((text) => text.replace(/^one\.yaml:/, ''))).toEqual([problem]);
@@ -580,6 +581,56 @@ describe('keyboard', () => {
   );
 });
 
+describe('persist', () => {
+  test('is joined, what is kept of one path merged, with defaults', async () => {
+    const { persist } = await load({
+      base: 'version: 1\npersist:\n  - {path: /srv, volume: DATA, how: bind}\n  - {path: /home, volume: HOME}\n',
+      one: `${profileText}extends: [base]\nexclude: {persist: [/home]}\npersist: [{path: /srv, volume: DATA, required: true}]\n`,
+    });
+    expect(persist).toEqual([{ path: '/srv', volume: 'DATA', how: 'bind', seed: true, required: true }]);
+  });
+
+  test.each([
+    ['/usr/share', 'a path that the system does not need to boot'],
+    ['/etc', 'a path that the system does not need to boot'],
+    ['/etc/systemd/system', 'a path that the system does not need to boot'],
+    ['/var', 'a path that the system does not need to boot'],
+    ['/run/x', 'a path that the system does not need to boot'],
+    ['/', 'an absolute path'],
+    ['srv', 'an absolute path'],
+    ['/srv/', 'an absolute path'],
+    ['/srv/../usr', 'a path without "." and ".."'],
+    ['"/srv/a b"', 'an absolute path'],
+  ])('%s is refused', async (path, says) => {
+    expect(await problemsOf({ one: `${profileText}persist: [{path: ${path}, volume: DATA}]\n` })).toEqual([
+      expect.stringContaining(says),
+    ]);
+  });
+
+  test.each([
+    [
+      '[{path: /srv, volume: DATA}, {path: /srv/www, volume: DATA}]',
+      'no path inside another one; /srv is kept already',
+    ],
+    ['[{path: /srv, volume: "a/b"}]', 'the label of a file system'],
+    ['[{path: /srv, volume: A, mode: "0999"}]', 'a mode of three or four octal digits'],
+    ['[{path: /srv, volume: A, owner: "x; reboot"}]', 'the name of a user'],
+  ])('%s is refused', async (list, says) => {
+    expect(await problemsOf({ one: `${profileText}persist: ${list}\n` })).toEqual([
+      expect.stringContaining(says),
+    ]);
+  });
+
+  test.each(['/usr/local/share', '/etc/ssh', '/var/lib/postgresql', '/home', '/root/.ssh', '/srv'])(
+    '%s can be kept',
+    async (path) => {
+      expect(await problemsOf({ one: `${profileText}persist: [{path: ${path}, volume: DATA}]\n` })).toEqual(
+        [],
+      );
+    },
+  );
+});
+
 describe('host', () => {
   test('bare metal takes firmware from a component that a repository must have', async () => {
     const bare = profileText.replace('virtual-machine', 'bare-metal');
@@ -596,9 +647,14 @@ describe('host', () => {
   test('a container has no boot and no console', async () => {
     const box = profileText.replace('virtual-machine', 'container');
     expect(await problemsOf({ one: box })).toEqual([]);
-    expect(await problemsOf({ one: `${box}boot: {parameters: [quiet]}\nkeyboard: {layout: de}\n` })).toEqual([
+    expect(
+      await problemsOf({
+        one: `${box}boot: {parameters: [quiet]}\nkeyboard: {layout: de}\npersist: [{path: /srv, volume: DATA}]\n`,
+      }),
+    ).toEqual([
       expect.stringMatching(/^one\.yaml:6:7: boot: /),
       expect.stringMatching(/^one\.yaml:7:11: keyboard: /),
+      expect.stringMatching(/^one\.yaml:8:10: persist: /),
     ]);
   });
 

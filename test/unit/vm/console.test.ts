@@ -36,7 +36,7 @@ describe('a line of the console', () => {
   test.each([
     ['relive: refused: /images/demo/1/vmlinuz', 'GRUB refused /images/demo/1/vmlinuz'],
     ['relive: refused: /a/vmlinuzrelive: refused: /a/vmlinuz', 'GRUB refused /a/vmlinuz'],
-    ['relive: stopped: live/a.squashfs is missing', 'its initramfs stopped: live/a.squashfs is missing'],
+    ['relive: stopped: live/a.squashfs is missing', 'it stopped: live/a.squashfs is missing'],
     ['[    3.9] Kernel panic - not syncing: Fatal exception', 'its kernel panicked: Fatal exception'],
     ['(initramfs) ', 'it stopped in the initramfs'],
     ['BusyBox v1.37.0 (Debian 1:1.37.0-6) built-in shell (ash)', 'it stopped in the initramfs'],

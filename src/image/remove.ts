@@ -1,0 +1,112 @@
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ReliveError, systemCode } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { exists, syncDirectory } from '../host/files.ts';
+import {
+  bytesOf,
+  findImage,
+  listImages,
+  lockStore,
+  removeOrphans,
+  type StoredImage,
+  storePaths,
+} from './store.ts';
+
+/** What was removed from a store. */
+export interface Removed {
+  readonly images: readonly string[];
+  /** Layers that no other image needed. */
+  readonly layers: number;
+  /** Bytes of all that. */
+  readonly bytes: number;
+}
+
+/** The names of the images that nobody may remove. */
+export async function pinnedImages(store: string): Promise<ReadonlySet<string>> {
+  const names = await Promise.all(
+    (await listImages(store)).map(async ({ name }) => ({
+      name,
+      is: await exists(storePaths.pin(store, name)),
+    })),
+  );
+  return new Set(names.filter(({ is }) => is).map(({ name }) => name));
+}
+
+/**
+ * Pins an image, or takes its pin away: a pinned one is not removed.
+ * @param wanted an image, or a profile for its newest one
+ * @throws ReliveError `not-found`
+ */
+export async function pinImage(store: string, wanted: string, pin: boolean): Promise<StoredImage> {
+  const image = await findImage(store, wanted);
+  const file = storePaths.pin(store, image.name);
+  if (pin) {
+    await mkdir(join(file, '..'), { recursive: true });
+    await writeFile(file, '');
+    await syncDirectory(join(file, '..'));
+  } else await rm(file, { force: true });
+  return image;
+}
+
+/** The image that this machine was started from, as its kernel command line says; undefined on any other machine. */
+export async function bootedImage(): Promise<string | undefined> {
+  try {
+    return /(?:^| )relive\.image=([a-z0-9.-]+)(?: |$)/.exec(
+      (await readFile('/proc/cmdline', 'utf8')).trim(),
+    )?.[1];
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Removes images: each one's directory first, by one rename, so that it is there whole or not at all; then its ISO, and
+ * the layers that no other image names. Cut off at any point, the next run that writes to the store removes the rest.
+ * @throws ReliveError `configuration` for one that is pinned or runs here, before anything is removed; `locked`
+ */
+export async function removeImages(
+  store: string,
+  images: readonly StoredImage[],
+  context: Context,
+): Promise<Removed> {
+  const [pinned, booted] = [await pinnedImages(store), await bootedImage()];
+  for (const { name } of images) {
+    if (pinned.has(name)) {
+      throw new ReliveError('configuration', `${name} is pinned`, { hint: `relive image unpin ${name}` });
+    }
+    if (name === booted) {
+      throw new ReliveError('configuration', `this machine runs ${name}`, {
+        hint: 'boot another image first',
+      });
+    }
+  }
+  const lock = await lockStore(store, context);
+  try {
+    const trash = storePaths.temporary(store);
+    await mkdir(trash, { recursive: true, mode: 0o700 });
+    let bytes = 0;
+    for (const image of images) {
+      context.signal.throwIfAborted();
+      await rename(image.directory, join(trash, image.name));
+      await syncDirectory(join(image.directory, '..'));
+      bytes += await bytesOf(join(trash, image.name));
+      await rm(join(trash, image.name), { recursive: true });
+      const iso = join(storePaths.isos(store), `${image.name}.iso`);
+      bytes += await bytesOf(iso);
+      await rm(iso, { force: true });
+    }
+    const orphans = await removeOrphans(store);
+    if (orphans.unsure !== undefined) {
+      context.emit({
+        event: 'warning',
+        message: `no layer was removed: ${orphans.unsure} is damaged, so that nobody knows whose they are`,
+        hint: `relive image verify ${orphans.unsure} names the damage`,
+      });
+    }
+    return { images: images.map(({ name }) => name), layers: orphans.layers, bytes: bytes + orphans.bytes };
+  } finally {
+    await lock.release();
+  }
+}

@@ -1,0 +1,100 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
+import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
+import { temporaryDirectory } from '../support.ts';
+
+/** Writes into what is kept, and beside it. */
+const unit = `[Unit]
+Description=Take notes
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'for place in /srv/notes /var/local/bound /srv/loose; do mkdir -p $place; echo boot >>$place/log; done'
+
+[Install]
+WantedBy=multi-user.target
+`;
+
+let site: TestSite;
+let disk: string;
+
+beforeAll(async () => {
+  site = await freshSite({ cache: true });
+  const overlay = join(site.directory, 'overlays/demo');
+  mkdirSync(join(overlay, 'srv/notes/deep'), { recursive: true });
+  writeFileSync(join(overlay, 'srv/notes/deep/seed'), 'from the image\n');
+  mkdirSync(join(overlay, 'etc/systemd/system'), { recursive: true });
+  writeFileSync(join(overlay, 'etc/systemd/system/notes.service'), unit);
+  const profiles = {
+    kept: `version: 1
+extends: [demo]
+services: {enable: [notes]}
+persist:
+  - {path: /srv/notes, volume: DATA}
+  - {path: /var/local/bound, volume: DATA, how: bind, owner: "nobody:nogroup", mode: "0750"}
+`,
+    strict: 'version: 1\nextends: [kept]\npersist: [{path: /srv/notes, volume: DATA, required: true}]\n',
+  };
+  for (const [name, text] of Object.entries(profiles)) {
+    writeFileSync(join(site.directory, `profiles/${name}.yaml`), text);
+    await succeed(['build', name], { site: site.directory });
+  }
+  disk = join(site.directory, 'data.img');
+  execFileSync('truncate', ['--size=64M', disk]);
+  execFileSync('mkfs.ext4', ['-q', '-L', 'DATA', disk]);
+});
+afterAll(() => removeSite(site));
+
+/** What a command of debugfs(8) prints of the volume. */
+function debugfs(command: string): string {
+  return execFileSync('debugfs', ['-w', '-R', command, disk], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+}
+
+async function boot(profile: string, disks: readonly string[]): Promise<CommandEnd & { console: string }> {
+  const log = join(temporaryDirectory(), 'console.log');
+  const end = await runCommand(
+    [
+      ...['vm', profile, '--accel', 'tcg', '--timeout', '400', '--log', log],
+      ...disks.flatMap((file) => ['--disk', file]),
+    ],
+    { site: site.directory },
+  );
+  return { ...end, console: readFileSync(log, 'utf8') };
+}
+
+describe('persistent data', () => {
+  test('are on their volume, begun with what the image has, and there again at the next boot', async () => {
+    expect(await boot('kept', [disk])).toMatchObject({ status: 0, last: { ok: true, clean: true } });
+    expect(debugfs('cat /srv/notes/deep/seed')).toBe('from the image\n');
+    expect(debugfs('cat /srv/notes/log')).toBe('boot\n');
+    expect(debugfs('cat /var/local/bound/log')).toBe('boot\n');
+    expect(debugfs('stat /var/local/bound')).toMatch(/Mode: +0750[^]*User: +65534 +Group: +65534/);
+    expect(debugfs('ls /srv')).not.toContain('loose');
+    debugfs('rm /srv/notes/deep/seed');
+
+    expect(await boot('kept', [disk])).toMatchObject({ status: 0, last: { ok: true, clean: true } });
+    expect(debugfs('cat /srv/notes/log')).toBe('boot\nboot\n');
+    expect(debugfs('cat /var/local/bound/log')).toBe('boot\nboot\n');
+    // What was removed stays so: the image is asked once.
+    expect(debugfs('ls /srv/notes/deep')).not.toContain('seed');
+  });
+
+  test('are in RAM where the volume is missing, and the console says so', async () => {
+    const { status, console } = await boot('kept', []);
+    expect(status).toBe(0);
+    expect(console).toContain('relive: /srv/notes is not kept: the volume DATA: no disk has it');
+  });
+
+  test('stop the boot where a volume that is required is damaged', async () => {
+    debugfs('clri <2>');
+    const { status, last } = await boot('strict', [disk]);
+    expect(status).toBe(3);
+    expect(last?.['message']).toContain('the volume DATA for /srv/notes: its file system is damaged: fsck ');
+  });
+});
