@@ -3,12 +3,13 @@ import { withScratchDirectory } from '../host/anonymous.ts';
 import { lockProfile } from '../image/lock.ts';
 import { formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
-import { compareLocks, type LockChanges, lockFile } from '../site/lock.ts';
+import { compareLocks, type LockChanges, lockFile, type PackageVersion } from '../site/lock.ts';
 import { listProfiles, loadProfile } from '../site/profile.ts';
 import { loadSite } from '../site/site.ts';
 import { type Call, manyArguments } from './command.ts';
 
-function changesText({ added, removed, changed }: LockChanges): string {
+/** One line for each package that comes, goes or changes. */
+export function changesText({ added, removed, changed }: LockChanges<PackageVersion>): string {
   return formatTable([
     ...added.map(({ name, version, why }) => ['+', name, version, `(${why})`]),
     ...removed.map(({ name, version }) => ['-', name, version, '']),

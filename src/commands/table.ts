@@ -335,6 +335,36 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./build.ts'),
   },
   {
+    name: 'update',
+    summary: 'make the next image as a small layer on the newest one',
+    description:
+      'Resolves the packages anew, builds the system in stages (those that did not change are in the cache), and packs what differs\nfrom the newest image: as a delta on its layers. The stack shows what a full image would show, and is proven to before it\nis published. Where nothing differs no image is made. A new kernel has its layer replaced; the fifth delta takes the place of\nthose before; deltas of more than half of the layers below make a full image. A damaged image is not built upon.',
+    arguments: [
+      { name: '<profile>', description: 'the name of a profile of the site', completes: 'profile' },
+    ],
+    options: [
+      {
+        flags: '--plan',
+        description: 'make nothing: say which packages would change, and what that asks of a machine',
+      },
+      { flags: '--full', description: 'a full image, needing none before' },
+      {
+        flags: '--from <image>',
+        description: 'build upon this image (default: the newest)',
+        completes: 'image',
+      },
+      { flags: '--offline', description: 'use what the mirror has, and no network' },
+      { flags: '--timings', description: 'say how long each stage took; image show tells it later' },
+    ],
+    examples: [
+      { command: 'relive update demo --plan', says: 'what there would be to bring' },
+      { command: 'relive update demo', says: 'the next image' },
+      { command: 'relive update demo --full', says: 'a new base' },
+    ],
+    mounts: true,
+    load: async () => await import('./update.ts'),
+  },
+  {
     name: 'image list',
     summary: 'list the images in the store',
     examples: [{ command: 'relive image list', says: 'by profile, newest first' }],

@@ -13,7 +13,6 @@ import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
 import { canonicalJson, type Layer, pruneLayers, removeUnfinished, runStages } from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
-import { packTree } from '../rootfs/pack.ts';
 import { plainPath } from '../rootfs/plain-path.ts';
 import type { ResolvedPackage } from '../rootfs/resolve.ts';
 import { mountStack, unmount } from '../rootfs/stack.ts';
@@ -25,8 +24,6 @@ import { initrdName, kernelName, liveName, liveStage } from '../rootfs/stages/li
 import { packagesStage } from '../rootfs/stages/packages.ts';
 import { persistStage } from '../rootfs/stages/persist.ts';
 import { scriptsStage, scriptsStageName } from '../rootfs/stages/scripts.ts';
-import { digestTree, type TreeDigest } from '../rootfs/tree.ts';
-import { makeVerityTree } from '../rootfs/verity.ts';
 import { formatLock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import { scriptPoints } from '../site/schema.ts';
@@ -37,35 +34,29 @@ import { refusePrivateKeys, writePublicSite } from './factory.ts';
 import { gatherIngredients, type Ingredients } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
 import { packageFile } from './lock.ts';
-import { boots, formatManifest, type Manifest, type ManifestLayer } from './manifest.ts';
+import { boots, formatManifest, type Manifest } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
-import { proveStack } from './prove.ts';
+import { type Pack, type PackedSystem, packFull } from './packing.ts';
 import { sealImage } from './seal.ts';
 import {
   lockStore,
   newestImage,
-  type PackedLayer,
   publishImage,
   readManifest,
   type StoredImage,
   stagingDirectory,
+  storePaths,
 } from './store.ts';
 
 /** Changed when an image is put together otherwise than before, so that a build does not call it unchanged. */
-const generation = 5;
-
-/** What each layer of a full image leaves out of the tree, in mksquashfs's extended wildcards. */
-const leftOut: readonly (readonly [ManifestLayer['role'], readonly string[]])[] = [
-  ['base', ['boot/*', 'usr/lib/modules/*']],
-  ['kernel', ['!(boot|usr)', 'usr/!(lib)', 'usr/lib/!(modules)']],
-];
-/** A container has no kernel: one layer holds all of it. */
-const containerLayers: typeof leftOut = [['base', []]];
+const generation = 6;
 
 export interface BuildOptions {
   readonly offline: boolean;
   /** Insist on a lock that answers what the profile asks. */
   readonly locked: boolean;
+  /** Resolve the packages anew, whatever the lock says. */
+  readonly renew?: boolean;
 }
 
 export interface BuildResult {
@@ -75,8 +66,18 @@ export interface BuildResult {
   readonly unchanged: boolean;
 }
 
+/** How an image is made of a system. */
+export interface Packing {
+  readonly pack: Pack;
+  /** Makes an image although nothing differs from the newest one, unless this says of its manifest that it will do. */
+  readonly serves: (newest: Manifest) => boolean;
+}
+
+/** A full image, but where the newest image, of whichever kind, is the same system. */
+const fullImage: Packing = { pack: packFull, serves: () => true };
+
 /**
- * Builds a full image of a profile and publishes it in the site's store. Must run inside the private namespaces.
+ * Builds an image of a profile and publishes it in the site's store. Must run inside the private namespaces.
  * What was finished before an interruption is taken from the cache.
  */
 export async function buildImage(
@@ -84,11 +85,12 @@ export async function buildImage(
   profile: Profile,
   options: BuildOptions,
   context: Context,
+  packing = fullImage,
 ): Promise<BuildResult> {
   // The caller's would be in every file that no program sets the mode of.
   process.umask(0o022);
   try {
-    return await build(site, profile, options, context);
+    return await build(site, profile, options, packing, context);
   } catch (error) {
     throw explainDiskFull(error, pathOf(error) ?? site.cache);
   }
@@ -98,12 +100,16 @@ async function build(
   site: Site,
   profile: Profile,
   options: BuildOptions,
+  packing: Packing,
   context: Context,
 ): Promise<BuildResult> {
   return await withLayers(site, profile, options, context, async (built) => {
     const store = await lockStore(site.store, context);
     try {
-      return await tellingOfDisk(`the store ${site.store}`, async () => await publish(built, context));
+      return await tellingOfDisk(
+        `the store ${site.store}`,
+        async () => await publish(built, packing, context),
+      );
     } finally {
       await store.release();
     }
@@ -256,7 +262,7 @@ export interface Built {
   readonly scratch: string;
 }
 
-async function publish(built: Built, context: Context): Promise<BuildResult> {
+async function publish(built: Built, { pack, serves }: Packing, context: Context): Promise<BuildResult> {
   const { site, profile, ingredients, layers, key } = built;
   const commit = await siteCommit(site.directory, context);
   const inputs = sha256(
@@ -272,20 +278,20 @@ async function publish(built: Built, context: Context): Promise<BuildResult> {
   );
   const newest = await newestImage(site.store, profile.name);
   const manifest = newest === undefined ? undefined : await comparable(newest, context);
-  if (newest !== undefined && manifest?.inputs === inputs)
+  if (newest !== undefined && manifest?.inputs === inputs && serves(manifest))
     return { image: newest, manifest, unchanged: true };
   const name = { profile: profile.name, version: nextVersion(newest?.version, new Date()) };
   const staging = await stagingDirectory(site.store);
   try {
-    const packed = await pack(built, staging, context);
     // Scripts may come after it.
     const output = layers.find(({ stage }) => stage === liveName)?.output;
+    const kernel = output === undefined ? undefined : await kernelOf(output);
+    const packed = await packSystem(built, kernel, staging, pack, newest, context);
     const described = await describe(built, {
       name,
       commit,
       inputs,
-      tree: packed.tree,
-      layers: packed.layers,
+      packed,
       output,
     });
     const directory = join(staging, imageName(name));
@@ -299,9 +305,14 @@ async function publish(built: Built, context: Context): Promise<BuildResult> {
         await copyFile(join(output, initrdName), join(directory, initrdName));
       }
       const { sourceDateEpoch } = ingredients;
-      await sealImage(directory, packed.layers, boots(described), key, sourceDateEpoch, context);
+      const places = new Map(packed.added.map(({ layer, file }) => [layer.digest, file]));
+      const sealed = packed.stack.map((layer) => ({
+        layer,
+        file: places.get(layer.digest) ?? storePaths.layer(site.store, layer),
+      }));
+      await sealImage(directory, sealed, boots(described), key, sourceDateEpoch, context);
     });
-    const image = await publishImage(site.store, name, directory, packed.layers);
+    const image = await publishImage(site.store, name, directory, packed.stack, packed.added);
     return { image, manifest: described, unchanged: false };
   } finally {
     await rm(staging, { recursive: true, force: true });
@@ -320,43 +331,28 @@ async function comparable(image: StoredImage, context: Context): Promise<Manifes
   }
 }
 
-/** Packs the merged view of the layers, and proves that the packed layers show the same tree. */
-async function pack(
+/** Packs the merged view of the layers. */
+async function packSystem(
   { profile, ingredients, layers, scratch }: Built,
+  kernel: string | undefined,
   staging: string,
+  pack: Pack,
+  newest: StoredImage | undefined,
   context: Context,
-): Promise<{ readonly tree: TreeDigest; readonly layers: readonly PackedLayer[] }> {
+): Promise<PackedSystem> {
   const merged = join(scratch, 'merged');
   await mountStack({ lower: layers.map(({ directory }) => directory) }, merged, context);
   try {
-    const packed = await inStage(context, 'pack', async () => {
-      const made: PackedLayer[] = [];
-      for (const [role, exclude] of profile.host === 'container' ? containerLayers : leftOut) {
-        const file = join(staging, `${role}.squashfs`);
-        const { compression } = profile.image;
-        const { sourceDateEpoch } = ingredients;
-        await packTree(
-          { root: merged, output: file, compression, exclude, sourceDateEpoch, stage: 'pack' },
-          context,
-        );
-        const { digest, size } = await digestFile(file, 'sha256', context.signal);
-        const tree = join(staging, `${role}.verity`);
-        const root = await makeVerityTree(file, digest, tree, context);
-        const verity = { root, ...(await digestFile(tree, 'sha256', context.signal)) };
-        made.push({ file, tree, layer: { role, digest, size, compression: compression.algorithm, verity } });
-      }
-      return made;
-    });
-    const tree = await inStage(context, 'prove', async () => {
-      const meant = await digestTree(merged, context);
-      const files = packed.map(({ file, layer }) => ({ file, algorithm: layer.compression }));
-      await proveStack(files, meant.digest, join(scratch, 'proof'), context);
-      return meant;
-    });
-    return { tree, layers: packed };
+    const { sourceDateEpoch } = ingredients;
+    return await pack({ profile, merged, kernel, sourceDateEpoch, staging, scratch }, newest, context);
   } finally {
     await unmount(merged, context);
   }
+}
+
+/** The version of the kernel that the live stage left beside the tree. */
+async function kernelOf(output: string): Promise<string> {
+  return (await readFile(join(output, 'kernel-version'), 'utf8')).trim();
 }
 
 async function describe(
@@ -365,8 +361,7 @@ async function describe(
     readonly name: ImageName;
     readonly commit: string | null;
     readonly inputs: string;
-    readonly tree: TreeDigest;
-    readonly layers: readonly PackedLayer[];
+    readonly packed: PackedSystem;
     /** The directory with kernel and initrd; a container has none. */
     readonly output: string | undefined;
   },
@@ -374,16 +369,17 @@ async function describe(
   return {
     schema: 1,
     image: imageName(made.name),
-    kind: 'full',
+    kind: made.packed.parent === null ? 'full' : 'incremental',
+    parent: made.packed.parent,
     version: made.name.version,
     serial: serialOf(made.name.version),
     profile: { name: profile.name, version: profile.version, digest: profile.digest, commit: made.commit },
     suite: profile.suite,
     architecture: profile.architecture,
     host: profile.host,
-    layers: made.layers.map(({ layer }) => layer),
-    tree: made.tree.digest,
-    unpacked: made.tree.bytes,
+    layers: [...made.packed.stack],
+    tree: made.packed.tree.digest,
+    unpacked: made.packed.tree.bytes,
     ...(await describeBoot(profile, made.output)),
     lock: sha256(formatLock(ingredients.lock)),
     repositories: ingredients.lock.repositories,
@@ -405,9 +401,8 @@ async function describeBoot(
   output: string | undefined,
 ): Promise<Pick<Manifest, 'kernel' | 'initrd' | 'boot'>> {
   if (output === undefined) return { kernel: null, initrd: null, boot: null };
-  const version = (await readFile(join(output, 'kernel-version'), 'utf8')).trim();
   return {
-    kernel: { version, ...(await digestFile(join(output, kernelName), 'sha256')) },
+    kernel: { version: await kernelOf(output), ...(await digestFile(join(output, kernelName), 'sha256')) },
     initrd: await digestFile(join(output, initrdName), 'sha256'),
     boot: { ...boot, parameters: [...boot.parameters] },
   };

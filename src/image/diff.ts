@@ -58,6 +58,8 @@ function factsOf(manifest: Manifest): Readonly<Record<string, string>> {
     initrd: initrd?.digest ?? '',
     'base layer': layer('base'),
     'kernel layer': layer('kernel'),
+    deltas: layer('delta'),
+    parent: manifest.parent?.image ?? '',
     size: String(layers.reduce((sum, { size }) => sum + size, 0)),
     tree: manifest.tree,
     'boot parameters': boot?.parameters.join(' ') ?? '',

@@ -25,6 +25,8 @@ export interface IngredientOptions {
   readonly offline: boolean;
   /** Insist on a lock that answers what the profile asks. */
   readonly locked: boolean;
+  /** Resolve the packages anew, whatever the lock says. */
+  readonly renew?: boolean;
   /** A directory for files that are needed during the build only. */
   readonly scratch: string;
 }
@@ -61,7 +63,7 @@ async function currentLock(
   context: Context,
 ): Promise<Lock> {
   const present = await readLock(site, profile);
-  if (present !== undefined && lockServes(present, profile)) return present;
+  if (present !== undefined && options.renew !== true && lockServes(present, profile)) return present;
   if (options.locked) {
     const why = present === undefined ? 'there is no' : 'the profile asks for other packages than';
     throw new ReliveError('configuration', `${why} ${lockFile(site, profile)}`, {

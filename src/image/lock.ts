@@ -19,6 +19,8 @@ export interface LockOptions {
   readonly offline: boolean;
   /** A directory for files that are needed only meanwhile. */
   readonly scratch: string;
+  /** Resolve only, and leave the lock as it is. */
+  readonly keep?: boolean;
 }
 
 /** A digest of all that a profile asks of the solver, apart from the state of the repositories. */
@@ -39,7 +41,7 @@ export function lockServes(lock: Lock, profile: Profile): boolean {
 }
 
 /**
- * Resolves a profile against its repositories as they are now, and writes its lock where that changed it.
+ * Resolves a profile against its repositories as they are now, and writes its lock where that changed it and it is not to be kept.
  * @returns the lock before, if there was one, and the lock now
  * @throws ReliveError as `syncIndices` and `resolvePackages`
  */
@@ -85,7 +87,7 @@ export async function lockProfile(
     bootstrap: bootstrap.map((each) => each.name),
     packages: all.map((each) => ({ ...each, why: reasons.get(each.name) ?? 'profile' })),
   };
-  await writeFileAtomic(lockFile(site, profile), formatLock(lock));
+  if (options.keep !== true) await writeFileAtomic(lockFile(site, profile), formatLock(lock));
   return { before, lock };
 }
 

@@ -7,7 +7,8 @@ const size = z.int().nonnegative();
 const word = z.string().regex(/^[\x21-\x2e\x30-\x7e]+$/);
 
 const layerSchema = z.strictObject({
-  role: z.enum(['base', 'kernel']),
+  /** A delta is what differs from the layers below, deletions included. */
+  role: z.enum(['base', 'kernel', 'delta']),
   /** SHA-256 of the SquashFS file. */
   digest,
   size,
@@ -20,7 +21,9 @@ const layerSchema = z.strictObject({
 export const manifestSchema = z.strictObject({
   schema: z.literal(1),
   image: word,
-  kind: z.enum(['full']),
+  kind: z.enum(['full', 'incremental']),
+  /** The image that an incremental one was made on; the digest is that of its manifest. */
+  parent: z.nullable(z.strictObject({ image: word, manifest: digest })),
   version: z.string().regex(versionPattern),
   serial: z.int().positive(),
   profile: z.strictObject({

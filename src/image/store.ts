@@ -162,21 +162,23 @@ export interface PackedLayer {
 /**
  * Publishes an image: its layers and its stack first, then its directory by one rename. The caller holds the lock.
  * @param staged the complete, sealed image directory, on the store's file system
- * @param layers the packed layers of the manifest, each with its file and that of its hash tree, on the store's file system
+ * @param stack all layers of the manifest, bottom first
+ * @param added those that are not in the store yet, each with its file and that of its hash tree, on the store's file system
  */
 export async function publishImage(
   store: string,
   name: ImageName,
   staged: string,
-  layers: readonly PackedLayer[],
+  stack: readonly ManifestLayer[],
+  added: readonly PackedLayer[],
 ): Promise<StoredImage> {
   await mkdir(storePaths.layers(store), { recursive: true });
-  for (const { layer, file, tree } of layers) {
+  for (const { layer, file, tree } of added) {
     await addFile(storePaths.layer(store, layer), layer.digest, file);
     await addFile(storePaths.verity(store, layer), layer.verity.digest, tree);
   }
-  const stack = layers.map(({ layer }) => `${layerFile(layer)}\n`).join('');
-  await writeFileAtomic(storePaths.stack(store, imageName(name)), stack);
+  const lines = stack.map((layer) => `${layerFile(layer)}\n`).join('');
+  await writeFileAtomic(storePaths.stack(store, imageName(name)), lines);
   await syncDirectory(storePaths.layers(store));
   const directory = storePaths.image(store, name);
   await mkdir(join(directory, '..'), { recursive: true });

@@ -106,15 +106,21 @@ export function formatLock({ repositories, bootstrap, packages, ...rest }: Lock)
   ].join('\n');
 }
 
-/** What differs between two locks. */
-export interface LockChanges {
+/** What decides whether a package is the same. */
+export type PackageVersion = Pick<LockedPackage, 'name' | 'version' | 'sha256'>;
+
+/** What differs between two lists of packages. */
+export interface LockChanges<Old = LockedPackage> {
   readonly added: readonly LockedPackage[];
-  readonly removed: readonly LockedPackage[];
-  readonly changed: readonly { readonly from: LockedPackage; readonly to: LockedPackage }[];
+  readonly removed: readonly Old[];
+  readonly changed: readonly { readonly from: Old; readonly to: LockedPackage }[];
 }
 
-/** The packages that came, went or changed from `old` (none: nothing was locked) to `now`. */
-export function compareLocks(old: Lock | undefined, now: Lock): LockChanges {
+/** The packages that came, went or changed from those of a lock or an image (none: nothing was there) to a lock. */
+export function compareLocks<Old extends PackageVersion>(
+  old: { readonly packages: readonly Old[] } | undefined,
+  now: Pick<Lock, 'packages'>,
+): LockChanges<Old> {
   const before = new Map((old?.packages ?? []).map((each) => [each.name, each]));
   const after = new Map(now.packages.map((each) => [each.name, each]));
   const changed = [...after.values()].flatMap((to) => {

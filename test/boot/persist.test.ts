@@ -1,18 +1,18 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
 
-/** Writes into what is kept, and beside it. */
+/** Writes into what is kept, and beside it; nothing unless the image is the incremental one. */
 const unit = `[Unit]
 Description=Take notes
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'for place in /srv/notes /var/local/bound /srv/loose; do mkdir -p $place; echo boot >>$place/log; done'
+ExecStart=/bin/sh -c '[ -e /opt/new ] && [ ! -e /opt/old ] && for place in /srv/notes /var/local/bound /srv/loose; do mkdir -p $place; echo boot >>$place/log; done'
 
 [Install]
 WantedBy=multi-user.target
@@ -40,8 +40,14 @@ persist:
   };
   for (const [name, text] of Object.entries(profiles)) {
     writeFileSync(join(site.directory, `profiles/${name}.yaml`), text);
-    await succeed(['build', name], { site: site.directory });
   }
+  mkdirSync(join(overlay, 'opt/old'), { recursive: true });
+  await succeed(['build', 'kept'], { site: site.directory });
+  // What boots is a delta on that, with a deletion.
+  renameSync(join(overlay, 'opt/old'), join(overlay, 'opt/new'));
+  const { last } = await succeed(['update', 'kept', '--offline'], { site: site.directory });
+  if (last?.['kind'] !== 'incremental') throw new Error(`no incremental image: ${JSON.stringify(last)}`);
+  await succeed(['build', 'strict'], { site: site.directory });
   disk = join(site.directory, 'data.img');
   execFileSync('truncate', ['--size=64M', disk]);
   execFileSync('mkfs.ext4', ['-q', '-L', 'DATA', disk]);
@@ -68,7 +74,7 @@ async function boot(profile: string, disks: readonly string[]): Promise<CommandE
   return { ...end, console: readFileSync(log, 'utf8') };
 }
 
-describe('persistent data', () => {
+describe('persistent data of an incremental image', () => {
   test('are on their volume, begun with what the image has, and there again at the next boot', async () => {
     expect(await boot('kept', [disk])).toMatchObject({ status: 0, last: { ok: true, clean: true } });
     expect(debugfs('cat /srv/notes/deep/seed')).toBe('from the image\n');
@@ -92,7 +98,9 @@ describe('persistent data', () => {
   });
 
   test('stop the boot where a volume that is required is damaged', async () => {
+    // Not clean, so that fsck looks at it, and beyond what it mends by itself.
     debugfs('clri <2>');
+    debugfs('ssv state 2');
     const { status, last } = await boot('strict', [disk]);
     expect(status).toBe(3);
     expect(last?.['message']).toContain('the volume DATA for /srv/notes: its file system is damaged: fsck ');

@@ -12,7 +12,7 @@ import {
 } from '../../support.ts';
 
 /**
- * A program that enters the namespaces as src/cli.ts does; inside it mounts a tmpfs on its first argument, makes a
+ * A program that enters the namespaces as src/program.ts does; inside it mounts a tmpfs on its first argument, makes a
  * file there, starts a daemon in a session of its own, and then sleeps through `run`, or does what its third
  * argument says. It is started by its path, since that is what is started again.
  */

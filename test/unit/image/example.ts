@@ -5,6 +5,7 @@ export const exampleManifest: BootManifest = {
   schema: 1,
   image: 'demo-20261122.01',
   kind: 'full',
+  parent: null,
   version: '20261122.01',
   serial: 2_026_112_201,
   profile: { name: 'demo', version: 1, digest: '1'.repeat(64), commit: null },

@@ -1,0 +1,104 @@
+import { ReliveError } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { compareLocks, type LockChanges } from '../site/lock.ts';
+import type { Profile } from '../site/profile.ts';
+import type { Site } from '../site/site.ts';
+import { type BuildResult, buildImage } from './build.ts';
+import { trustedKeys } from './keys.ts';
+import { lockProfile } from './lock.ts';
+import type { Manifest } from './manifest.ts';
+import { packFull, packOnto } from './packing.ts';
+import { findImage, newestImage, readManifest, type StoredImage } from './store.ts';
+import { verifyImage } from './verify.ts';
+
+export interface UpdateOptions {
+  /** Use what the mirror has, and no network. */
+  readonly offline: boolean;
+  /** A full image, whatever it has in common with the newest one. */
+  readonly full: boolean;
+  /** The image to build upon; the newest unless given. */
+  readonly from: string | undefined;
+}
+
+/**
+ * Makes the next image of a profile: resolves its packages anew, builds the system, and packs what differs from an image
+ * that is there. Where nothing differs none is made. Must run inside the private namespaces.
+ * @throws ReliveError `corrupt` for an image to build upon that is damaged; `usage` for one of another profile; as `buildImage`
+ */
+export async function updateImage(
+  site: Site,
+  profile: Profile,
+  { offline, full, from }: UpdateOptions,
+  context: Context,
+): Promise<BuildResult> {
+  const parent = await parentOf(site, profile, from);
+  if (parent !== undefined && !full) await requireIntact(site, parent, context);
+  const chosen = from === undefined ? undefined : parent;
+  const pack = full ? packFull : packOnto(site.store, chosen);
+  const serves: (newest: BuildResult['manifest']) => boolean = ({ kind }) => !full || kind === 'full';
+  return await buildImage(site, profile, { offline, locked: false, renew: true }, context, { pack, serves });
+}
+
+export interface UpdatePlan {
+  /** The image that would be built upon. */
+  readonly parent: string | undefined;
+  readonly packages: LockChanges<Manifest['packages'][number]>;
+  /** How far a running machine is disturbed, by the packages alone (docs/design.md): services start anew, all of user space, the machine. */
+  readonly disturbance: 'nothing' | 'services' | 'switch' | 'reboot';
+  /** Whether the profile is another one than that of the parent. */
+  readonly profileChanged: boolean;
+}
+
+/** Packages that a running machine takes over by starting its kernel, or all of user space, anew. */
+const kernelPackages =
+  /^(linux-image-|firmware-|initramfs-tools|live-boot|(intel|amd64)-microcode|busybox|dmsetup|udev$|kmod$)/;
+const userSpacePackages = /^(libc6|systemd|dbus|libsystemd0|libpam)/;
+
+/** Tells what an update would bring, without making it. @throws ReliveError as `updateImage` */
+export async function planUpdate(
+  site: Site,
+  profile: Profile,
+  { offline, from }: Pick<UpdateOptions, 'offline' | 'from'>,
+  scratch: string,
+  context: Context,
+): Promise<UpdatePlan> {
+  const parent = await parentOf(site, profile, from);
+  const manifest = parent === undefined ? undefined : await readManifest(parent);
+  const { lock } = await lockProfile(site, profile, { offline, scratch, keep: true }, context);
+  const packages = compareLocks(manifest, lock);
+  const names = [...packages.added, ...packages.removed, ...packages.changed.map(({ to }) => to)].map(
+    ({ name }) => name,
+  );
+  const some = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
+  const running = some(userSpacePackages) ? 'switch' : 'services';
+  const disturbance = some(kernelPackages) ? 'reboot' : running;
+  return {
+    parent: parent?.name,
+    packages,
+    disturbance: names.length === 0 ? 'nothing' : disturbance,
+    profileChanged: manifest?.profile.digest !== profile.digest,
+  };
+}
+
+async function parentOf(
+  site: Site,
+  profile: Profile,
+  from: string | undefined,
+): Promise<StoredImage | undefined> {
+  if (from === undefined) return await newestImage(site.store, profile.name);
+  const image = await findImage(site.store, from);
+  if (image.profile === profile.name) return image;
+  throw new ReliveError('usage', `${image.name} is an image of ${image.profile}, not of ${profile.name}`, {
+    hint: `relive image list shows those of ${profile.name}`,
+  });
+}
+
+/** Whatever is wrong with an image would be wrong with all that are made on it. */
+async function requireIntact(site: Site, image: StoredImage, context: Context): Promise<void> {
+  const findings = await verifyImage(site.store, image, await trustedKeys(site), context);
+  const [first] = findings;
+  if (first === undefined) return;
+  throw new ReliveError('corrupt', `${image.name} is damaged: ${first.path}: ${first.detail}`, {
+    hint: `relive update ${image.profile} --full makes an image that needs nothing of it; --from builds upon another one`,
+  });
+}

@@ -1,0 +1,165 @@
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Manifest } from '../../../src/image/manifest.ts';
+import { type Line, runCommand, succeed } from '../../fixtures/command.ts';
+import { freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
+
+let site: TestSite;
+let overlay: string;
+
+beforeAll(async () => {
+  site = await freshSite({ cache: true, store: true });
+  overlay = join(site.directory, 'overlays/demo');
+});
+afterAll(() => removeSite(site));
+
+async function update(...words: readonly string[]): Promise<Line> {
+  const { last } = await succeed(['update', 'demo', '--offline', ...words], { site: site.directory });
+  if (last === undefined) throw new Error('no result');
+  return last;
+}
+
+async function manifestOf(image: unknown): Promise<Manifest> {
+  const { last } = await succeed(['image', 'show', String(image)], { site: site.directory });
+  return (last as unknown as { manifest: Manifest }).manifest;
+}
+
+/** What of two images differs, times apart. */
+async function differences(from: unknown, to: unknown): Promise<unknown> {
+  const { last } = await runCommand(['image', 'diff', String(from), String(to)], { site: site.directory });
+  const { files } = last as unknown as { files: { path: string; aspects: string[]; kind: string }[] };
+  return files.filter(({ kind, aspects }) => kind !== 'changed' || aspects.join(',') !== 'time');
+}
+
+const rolesOf = ({ layers }: Manifest): string[] => layers.map(({ role }) => role);
+
+/** Every kind of change that an overlay can make. */
+function change(round: number): void {
+  const here = join(overlay, 'opt/changes');
+  rmSync(here, { recursive: true, force: true });
+  mkdirSync(join(here, `new-${round}/deep`), { recursive: true });
+  writeFileSync(join(here, `new-${round}/deep/file`), String(round));
+  writeFileSync(join(here, 'mode'), 'the same');
+  chmodSync(join(here, 'mode'), round % 2 === 0 ? 0o644 : 0o755);
+  // A directory, a file and a link in turn at one place.
+  const turning = join(here, 'turning');
+  if (round % 3 === 0) {
+    mkdirSync(turning);
+    writeFileSync(join(turning, `in-${round}`), '');
+  } else if (round % 3 === 1) writeFileSync(turning, 'a file');
+  else symlinkSync('mode', turning);
+  writeFileSync(join(here, 'first'), `linked ${round % 2}`);
+  linkSync(join(here, 'first'), join(here, 'second'));
+}
+
+describe('update', () => {
+  test('packs what differs, tells when nothing does, and the stack stays short', async () => {
+    const [before] = [await manifestOf('demo')];
+    expect(await update()).toMatchObject({ unchanged: true, image: before.image });
+    let parent = before;
+    for (let round = 1; round <= 5; round += 1) {
+      change(round);
+      const { image, kind } = await update();
+      const manifest = await manifestOf(image);
+      expect({ kind, parent: manifest.parent?.image }).toEqual({ kind: 'incremental', parent: parent.image });
+      const deltas = round <= 4 ? round : 1;
+      expect(rolesOf(manifest)).toEqual(['base', 'kernel', ...Array.from({ length: deltas }, () => 'delta')]);
+      // The layers below are the very same.
+      expect(manifest.layers.slice(0, 2)).toEqual(before.layers);
+      expect(manifest.layers.at(-1)?.size).toBeLessThan(64 * 1024);
+      parent = manifest;
+    }
+    expect(await succeed(['image', 'verify'], { site: site.directory })).toMatchObject({
+      last: { ok: true },
+    });
+  });
+
+  test('a full image of the same lock is the same system', async () => {
+    const incremental = await manifestOf('demo');
+    expect(incremental.kind).toBe('incremental');
+    const { image, kind } = await update('--full');
+    const full = await manifestOf(image);
+    expect({ kind, parent: full.parent, roles: rolesOf(full) }).toEqual({
+      kind: 'full',
+      parent: null,
+      roles: ['base', 'kernel'],
+    });
+    expect(full.tree).toBe(incremental.tree);
+    expect(await differences(incremental.image, full.image)).toEqual([]);
+    expect(await update('--full')).toMatchObject({ unchanged: true });
+  });
+
+  test('packages come and go; the plan says so beforehand and makes nothing', async () => {
+    const parent = await manifestOf('demo');
+    const profile = join(site.directory, 'profiles/demo.yaml');
+    const lock = join(site.directory, 'locks/demo.amd64.json');
+    const [text, locked] = [readFileSync(profile, 'utf8'), readFileSync(lock, 'utf8')];
+    writeFileSync(profile, text.replace(/^ {2}- less\n/m, ''));
+    const { plan } = (await update('--plan')) as unknown as {
+      plan: { parent: string; disturbance: string; packages: { removed: { name: string }[] } };
+    };
+    expect(plan).toMatchObject({ parent: parent.image, disturbance: 'services' });
+    expect(plan.packages.removed.map(({ name }) => name)).toEqual(['less']);
+    expect((await manifestOf('demo')).image).toBe(parent.image);
+    expect(readFileSync(lock, 'utf8')).toBe(locked);
+
+    const { image } = await update();
+    const manifest = await manifestOf(image);
+    expect(manifest.packages.map(({ name }) => name)).not.toContain('less');
+    expect(await differences(parent.image, image)).toContainEqual(
+      expect.objectContaining({ path: 'usr/bin/less', kind: 'removed' }),
+    );
+    expect(manifest.layers.at(-1)).toMatchObject({ role: 'delta' });
+    expect(manifest.layers.at(-1)?.size).toBeLessThan(512 * 1024);
+  });
+
+  test('from another image of the profile, and of no other', async () => {
+    const { last } = await succeed(['image', 'list'], { site: site.directory });
+    const names = (last as unknown as { images: { name: string }[] }).images.map(({ name }) => name);
+    const oldest = names.at(-1) ?? '';
+    change(9);
+    const { image } = await update('--from', oldest);
+    expect((await manifestOf(image)).parent?.image).toBe(oldest);
+    writeFileSync(join(site.directory, 'profiles/other.yaml'), 'version: 1\nextends: [demo]\n');
+    const { status, last: error } = await runCommand(['update', 'other', '--from', oldest], {
+      site: site.directory,
+    });
+    expect([status, error?.['code']]).toEqual([2, 'usage']);
+  });
+
+  test('a damaged image is not built upon', async () => {
+    const { layers, image } = await manifestOf('demo');
+    const delta = join(site.store, 'live', `${layers.at(-1)?.digest.slice(0, 16)}.squashfs`);
+    const whole = readFileSync(delta);
+    const damaged = Buffer.from(whole);
+    damaged[200] = (damaged[200] ?? 0) ^ 1;
+    unlinkSync(delta);
+    writeFileSync(delta, damaged);
+    change(10);
+    const { status, last } = await runCommand(['update', 'demo', '--offline'], { site: site.directory });
+    expect([status, last?.['code']]).toEqual([3, 'corrupt']);
+    expect(last?.['message']).toContain(`${image} is damaged`);
+    writeFileSync(delta, whole);
+    expect(await update()).toMatchObject({ kind: 'incremental', parent: image });
+    // Names of any bytes and more names than one call of a program takes.
+    const odd = join(overlay, 'opt/changes/odd');
+    mkdirSync(odd);
+    execFileSync('sh', ['-c', 'cd "$1" && for n in $(seq 3000); do : >"-n $n \' {} %s"; done', 'sh', odd]);
+    const { image: many } = await update();
+    rmSync(odd, { recursive: true });
+    mkdirSync(odd);
+    const { image: none } = await update();
+    expect(await differences(many, none)).toHaveLength(3000);
+  });
+});
