@@ -52,7 +52,7 @@ describe('image remove', () => {
   test('wants a whole name, and refuses what is pinned before anything goes', async () => {
     const [one, two] = [older('20200101.01', 'a'), older('20200102.01', 'b')];
     expect(await image('remove', 'demo')).toMatchObject({ status: 2, last: { code: 'usage' } });
-    expect(await image('remove', 'demo-20190101.01')).toMatchObject({ last: { code: 'usage' } });
+    expect(await image('remove', 'demo-20190101.01')).toMatchObject({ last: { code: 'not-found' } });
     expect(await image('pin', two.name)).toMatchObject({ status: 0 });
     expect(await image('remove', one.name, two.name)).toMatchObject({
       status: 2,
