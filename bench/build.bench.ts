@@ -6,6 +6,7 @@ import { bench } from 'vitest';
 import { parseLock } from '../src/site/lock.ts';
 import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
 import { goal, say } from './report.ts';
+import { best, cli, makeSite, sh } from './site.ts';
 
 /*
  * Builds: the profile demo by relive, the same packages out of the same mirror by mmdebstrap and mksquashfs as one would
@@ -14,53 +15,11 @@ import { goal, say } from './report.ts';
  * Environment: RELIVE_BENCH_ROUNDS (2); RELIVE_BENCH_PARTS (relive,hand,live-build; the last one takes some minutes a round).
  */
 
-const cli = join(import.meta.dirname, '../dist/cli.cjs');
-const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '2');
 const parts = new Set((process.env['RELIVE_BENCH_PARTS'] ?? 'relive,hand,live-build').split(','));
-
-function sh(command: string, cwd: string, env: NodeJS.ProcessEnv = {}): void {
-  const { status, stdout, stderr } = spawnSync('sh', ['-euc', command], {
-    cwd,
-    encoding: 'utf8',
-    env: { ...process.env, ...env },
-    maxBuffer: 2 ** 28,
-  });
-  if (status !== 0) throw new Error(`${command}\n${stdout.slice(-2000)}${stderr.slice(-2000)}`);
-}
-
-/** Wall time of work, in seconds. */
-function timed(work: () => void): number {
-  const started = performance.now();
-  work();
-  return (performance.now() - started) / 1000;
-}
-
-/** The least of several rounds, each after `prepare`. */
-function best(prepare: () => void, work: () => void, count = rounds): number {
-  const times = Array.from({ length: count }, () => {
-    prepare();
-    execFileSync('sync');
-    return timed(work);
-  });
-  return Math.min(...times);
-}
 
 interface Measured {
   readonly what: string;
   readonly seconds: number;
-}
-
-/** The profile demo in a new site, once built, so that its packages are in the mirror. */
-function makeSite(work: string): string {
-  const site = join(work, 'site');
-  for (const words of [
-    ['init', site],
-    ['keys', 'create', '--site', site],
-    ['build', 'demo', '--site', site],
-  ]) {
-    execFileSync(process.execPath, [cli, ...words], { stdio: 'pipe' });
-  }
-  return site;
 }
 
 function measureRelive(site: string): Record<'cold' | 'unchanged' | 'overlay' | 'packages', number> {
