@@ -1,4 +1,5 @@
 import { type CommandSpec, nouns, type OptionSpec } from './command.ts';
+import { asRoot } from './medium.ts';
 
 /** What the commands of a group are about. */
 export const groups: Readonly<Record<string, string>> = {
@@ -6,6 +7,7 @@ export const groups: Readonly<Record<string, string>> = {
   mirror: 'copies of APT repositories',
   profile: 'the profiles of a site',
   image: 'the images in a store',
+  medium: 'disks, USB sticks and disk files that boot the images',
 };
 
 /** What relive is, in one line. */
@@ -505,14 +507,85 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./image-compare.ts'),
   },
   {
+    name: 'medium create',
+    summary: 'make a disk, a USB stick or a disk file that boots the images',
+    description:
+      'Writes a partition table (GPT), GRUB for BIOS and UEFI, a store (ext4, label RELIVE) with the images, and empty volumes\n(ext4). The store takes what is left, and so do volumes without a size, in even shares. Says what is on the target and asks\nbefore it erases it; a disk that anything uses is refused. A disk file is sparse, and may be made without root. With sectors\nof 4096 bytes there is no GRUB for BIOS: no BIOS boots from such disks.',
+    arguments: [
+      { name: '<target>', description: 'a whole disk (/dev/sdb), or a disk file', completes: 'file' },
+    ],
+    options: [
+      { flags: '--size <size>', description: 'of a disk file: 16G (default: 8G, or as large as it is)' },
+      {
+        flags: '--volume <label[:size]>',
+        description: 'volumes for persistent data, separated by commas: DATA:2G,HOME',
+      },
+      {
+        flags: '--image <names>',
+        description: 'images, or profiles for their newest ones, separated by commas (default: all profiles)',
+        completes: 'image',
+      },
+      {
+        flags: '--sector-size <bytes>',
+        description: 'of a disk file (default: 512; a device has its own)',
+        choices: ['512', '4096'],
+      },
+      { flags: '--yes', description: 'erase what is there without asking' },
+    ],
+    examples: [
+      { command: 'relive medium create /dev/sdb', says: 'a stick with the newest image of each profile' },
+      { command: 'relive medium create lab.img --size 16G', says: 'a disk file' },
+      { command: 'relive medium create /dev/sdb --volume DATA:8G,HOME', says: 'with two volumes' },
+      { command: 'relive medium create a.img --image kiosk --yes', says: 'one profile; replaces a.img' },
+    ],
+    mounts: asRoot,
+    load: async () => await import('./medium-create.ts'),
+  },
+  {
+    name: 'medium sync',
+    summary: 'bring images to a medium',
+    description:
+      'Copies the layers that the medium lacks, checks what it wrote, then each image appears by one rename; GRUB is made anew when it\nchanged. Interrupted at any point the medium boots, and the next sync finishes. Nothing is removed without --keep; the newest\nimage of a profile never is. As root the store is mounted; without, the store of a disk file is read out and made anew in a\ncopy of it, which takes room for both beside it.',
+    arguments: [
+      {
+        name: '[target|image...]',
+        description:
+          'the medium, a disk or a disk file (default: the only one of this host), then images, or profiles for their newest ones (default: all profiles)',
+        completes: 'file',
+      },
+    ],
+    options: [
+      { flags: '--keep <number>', description: 'remove all but so many images of each profile' },
+      { flags: '--check', description: 'read every layer on the medium, too, and replace damaged ones' },
+    ],
+    examples: [
+      { command: 'relive medium sync', says: 'the stick that is plugged in, the newest images' },
+      { command: 'relive medium sync /dev/sdb --keep 3', says: 'and at most three of each profile' },
+      { command: 'relive medium sync lab.img kiosk', says: 'one profile, to a disk file' },
+    ],
+    mounts: asRoot,
+    load: async () => await import('./medium-sync.ts'),
+  },
+  {
+    name: 'medium verify',
+    summary: 'check a medium: partitions, file system, GRUB, every image',
+    description:
+      'Changes nothing. Images are checked by the public keys of the site, GRUB must be what this site, relive and GRUB make. Without\nroot the store of a disk file is read out beside it first. Exit status 1 when it finds anything.',
+    arguments: [{ name: '<target>', description: 'a disk, or a disk file', completes: 'file' }],
+    examples: [{ command: 'relive medium verify /dev/sdb', says: 'all of a stick' }],
+    mounts: asRoot,
+    load: async () => await import('./medium-verify.ts'),
+  },
+  {
     name: 'vm',
     summary: 'boot an image here, in QEMU',
     description:
-      'Boots, waits until the guest reports itself healthy on its serial console, powers it off and says how long that took.\nA guest that does not come up is an error with the last screen of its console.',
+      'Boots, waits until the guest reports itself healthy on its serial console, powers it off and says how long that took.\nA guest that does not come up is an error with the last screen of its console. What it writes to a disk file that it boots from is dropped.',
     arguments: [
       {
-        name: '<image|file.iso>',
-        description: 'an image, a profile for its newest one, or an ISO file',
+        name: '<image|file>',
+        description:
+          'an image, a profile for its newest one, an ISO file, or a disk file (FILE.img, or with a slash)',
         completes: 'image',
       },
     ],
@@ -563,6 +636,7 @@ export const commands: readonly CommandSpec[] = [
         command: 'relive vm factory --disk mirror.img,store.img --memory 4096',
         says: 'with two more disks',
       },
+      { command: 'relive vm lab.img --firmware uefi', says: 'a medium; what it writes to itself is dropped' },
       { command: 'relive vm demo.iso --keep --net user', says: 'an ISO, with a network, until Ctrl-C' },
     ],
     load: async () => await import('./vm.ts'),

@@ -1,6 +1,7 @@
 import { ReliveError } from '../core/error.ts';
 import { exists } from '../host/files.ts';
 import { withBootableIso } from '../medium/export.ts';
+import { diskKind } from '../medium/target.ts';
 import { formatSeconds } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
@@ -65,7 +66,10 @@ export async function run(call: Call): Promise<CommandResult> {
     async () => await loadSite(call.siteDirectory),
     requiredArgument(call, 0),
     context,
-    async ({ file, image }) => await bootImage({ ...settings, medium: file, image }, context),
+    async ({ file, image }) => {
+      const { iso, sectorSize } = await diskKind(file);
+      return await bootImage({ ...settings, medium: file, image, scratchMedium: !iso, sectorSize }, context);
+    },
   );
   const { image, accelerator, seconds, powerOffSeconds, clean } = result;
   const end = clean ? `powered off in ${formatSeconds(powerOffSeconds)}` : 'had to be ended';

@@ -46,6 +46,7 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
     need: 'recommended',
   },
   dpkg: { purpose: 'reading packages', ask: ['dpkg', '--version'], essential: true },
+  e2fsprogs: { purpose: 'the store and the volumes of media', ask: ['mke2fs', '-V'] },
   git: {
     purpose: 'recording the commit of a site in its images',
     ask: ['git', '--version'],
@@ -64,7 +65,7 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
   'initramfs-tools-core': { purpose: 'looking into initial RAM disks', need: 'recommended' },
   mmdebstrap: { purpose: 'the first stage of a build', ask: ['mmdebstrap', '--version'] },
   mount: { purpose: 'stacking layers', ask: ['mount', '--version'] },
-  mtools: { purpose: 'the EFI system partition of an ISO', ask: ['mcopy', '--version'] },
+  mtools: { purpose: 'EFI system partitions', ask: ['mcopy', '--version'] },
   ovmf: {
     purpose: 'booting images here by UEFI',
     file: '/usr/share/OVMF/OVMF_CODE_4M.fd',

@@ -1,4 +1,4 @@
-import { stat, writeFile } from 'node:fs/promises';
+import { stat, truncate, writeFile } from 'node:fs/promises';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
 
@@ -46,4 +46,39 @@ export async function makeEfiPartition(
   );
   await run('mmd', ['-i', image, '::/EFI', '::/EFI/BOOT'], settings);
   await run('mcopy', ['-i', image, program, '::/EFI/BOOT/BOOTX64.EFI'], settings);
+}
+
+/** 1980-01-01, the first time that FAT knows. */
+const firstTime = 315_532_800;
+
+/**
+ * Writes `image`: a FAT32 file system for the EFI system partition of a disk, with an empty EFI/BOOT (FAT32 is what the
+ * UEFI specification, 13.3.1.1, wants there). The same size gives the same bytes.
+ * @param size in bytes, of the partition and of a sector of the disk
+ */
+export async function makeDiskEfi(
+  image: string,
+  size: { readonly bytes: number; readonly sectorSize: number },
+  context: Context,
+): Promise<void> {
+  await writeFile(image, '');
+  await truncate(image, size.bytes);
+  const settings = {
+    signal: context.signal,
+    env: {
+      SOURCE_DATE_EPOCH: String(firstTime),
+      MTOOLS_SKIP_CHECK: '1',
+      MTOOLSRC: '/dev/null',
+      HOME: '/nonexistent',
+    },
+  };
+  // mformat(1): -S counts powers of two from 128 bytes.
+  const sector = ['-S', String(Math.log2(size.sectorSize) - 7), '-M', String(size.sectorSize)];
+  const geometry = ['-T', String(size.bytes / size.sectorSize), '-h', '16', '-s', '32', '-c', '1'];
+  await run(
+    'mformat',
+    ['-i', image, '-F', ...sector, ...geometry, '-N', '52454c56', '-v', 'RELIVE', '::'],
+    settings,
+  );
+  await run('mmd', ['-i', image, '::/EFI', '::/EFI/BOOT'], settings);
 }

@@ -102,7 +102,7 @@ async function modified(path: string): Promise<number | undefined> {
  * Runs `work` with a bootable ISO: the file itself where `target` names one; for an image its ISO in the store when
  * that is newer than the image, else one made for the occasion that has no name and leaves nothing behind.
  * @param source is asked for an image only: an ISO needs no site
- * @param target FILE.iso, an image, or a profile for its newest image
+ * @param target FILE.iso, the file of a disk, an image, or a profile for its newest image
  * @throws ReliveError `not-found`, and as `writeIso`
  */
 export async function withBootableIso<T>(
@@ -111,7 +111,7 @@ export async function withBootableIso<T>(
   context: Context,
   work: (iso: { readonly file: string; readonly image: string | undefined }) => Promise<T>,
 ): Promise<T> {
-  if (target.includes('/') || target.endsWith('.iso')) {
+  if (/\/|\.(?:iso|img|raw)$/.test(target)) {
     if (await exists(target)) return await work({ file: resolve(target), image: undefined });
     throw new ReliveError('not-found', `there is no file ${target}`, {
       hint: 'relive image export IMAGE --iso writes one; relive vm takes the name of an image, too',

@@ -21,7 +21,7 @@ export interface GrubOptions {
 }
 
 /** Where Debian's grub-pc-bin and grub-efi-amd64-bin put what core images are made of. */
-const grubDirectory = '/usr/lib/grub';
+export const grubDirectory = '/usr/lib/grub';
 
 /** The menu, inside GRUB. */
 const menuFile = '(memdisk)/boot/grub/menu.cfg';
@@ -34,7 +34,18 @@ const platforms = {
 
 const commonModules = [
   ...['memdisk', 'tar', 'normal', 'configfile', 'test', 'true', 'echo', 'sleep', 'terminal', 'serial'],
-  ...['part_msdos', 'part_gpt', 'iso9660', 'search', 'search_label', 'linux', 'reboot', 'halt'],
+  ...[
+    'part_msdos',
+    'part_gpt',
+    'iso9660',
+    'ext2',
+    'exfat',
+    'search',
+    'search_label',
+    'linux',
+    'reboot',
+    'halt',
+  ],
 ];
 const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
   pc: ['biosdisk'],

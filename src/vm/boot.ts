@@ -23,8 +23,12 @@ export const bootStage = 'boot';
 export const powerOffStage = 'power off';
 
 export interface BootOptions {
-  /** The hybrid ISO to boot. */
+  /** The hybrid ISO or the disk to boot. */
   readonly medium: string;
+  /** The guest may write to the medium, which stays as it is all the same. */
+  readonly scratchMedium: boolean;
+  /** The sectors of the medium, in bytes. */
+  readonly sectorSize: number;
   /** The image that must report itself healthy; any, where it is not known. */
   readonly image: string | undefined;
   readonly firmware: Firmware;
@@ -63,6 +67,8 @@ export const bootDefaults = {
   cpus: 2,
   network: 'none',
   attach: 'disk',
+  scratchMedium: false,
+  sectorSize: 512,
   disks: [],
   timeoutSeconds: 300,
   powerOffSeconds: 60,

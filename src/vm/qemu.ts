@@ -12,8 +12,12 @@ export interface Machine {
   readonly cpus: number;
   /** `none`, or QEMU's own NAT. */
   readonly network: 'none' | 'user';
-  /** A hybrid ISO. */
+  /** A hybrid ISO, or a disk. */
   readonly medium: string;
+  /** The guest may write to the medium; nothing of it stays. */
+  readonly scratchMedium: boolean;
+  /** The sectors of the medium, in bytes. */
+  readonly sectorSize: number;
   /** Further disks, raw; the guest may write to them. */
   readonly disks: readonly string[];
   /** How the medium is attached: a stick or disk (virtio-blk), or a drive (virtio-scsi). */
@@ -63,7 +67,12 @@ function processor(accelerator: Accelerator): string {
  * protocol (QMP) is descriptor 3, a connected socket.
  */
 export function qemuArguments(machine: Machine): string[] {
-  const medium = `if=none,id=medium,format=raw,readonly=on,file=${optionText(machine.medium)}`;
+  const writes = machine.scratchMedium ? 'snapshot=on' : 'readonly=on';
+  const medium = `if=none,id=medium,format=raw,${writes},file=${optionText(machine.medium)}`;
+  const sectors =
+    machine.sectorSize === 512
+      ? ''
+      : `,logical_block_size=${machine.sectorSize},physical_block_size=${machine.sectorSize}`;
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-name', 'relive'],
     ...['-machine', 'q35', '-cpu', processor(machine.accelerator)],
@@ -80,7 +89,7 @@ export function qemuArguments(machine: Machine): string[] {
           ...['-drive', `if=pflash,unit=1,format=raw,file=${optionText(machine.variables ?? '')}`],
         ]),
     ...(machine.attach === 'disk'
-      ? ['-drive', medium, '-device', 'virtio-blk-pci,drive=medium,bootindex=0']
+      ? ['-drive', medium, '-device', `virtio-blk-pci,drive=medium,bootindex=0${sectors}`]
       : [
           ...['-drive', `${medium},media=cdrom`, '-device', 'virtio-scsi-pci'],
           ...['-device', 'scsi-cd,drive=medium,bootindex=0'],

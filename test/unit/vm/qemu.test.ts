@@ -15,6 +15,8 @@ const machine: Machine = {
   medium: '/srv/a,b.iso',
   disks: [],
   attach: 'disk',
+  scratchMedium: false,
+  sectorSize: 512,
   endOnRestart: true,
   variables: undefined,
 };
@@ -48,6 +50,14 @@ describe('the arguments of QEMU', () => {
     for (const attach of ['disk', 'cd'] as const) {
       expect(joined({ attach })).toMatch(/if=none,id=medium,format=raw,readonly=on,/);
     }
+    expect(joined({ scratchMedium: true })).toMatch(/if=none,id=medium,format=raw,snapshot=on,/);
+  });
+
+  test('have the sectors of the medium', () => {
+    expect(joined({})).not.toContain('block_size');
+    expect(joined({ sectorSize: 4096 })).toContain(
+      'drive=medium,bootindex=0,logical_block_size=4096,physical_block_size=4096',
+    );
   });
 
   test('have further disks behind the medium, which the guest may write', () => {

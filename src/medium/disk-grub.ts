@@ -1,0 +1,122 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ReliveError } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { exists } from '../host/files.ts';
+import { publicKeysFile } from '../image/keys.ts';
+import type { StoredImage } from '../image/store.ts';
+import type { Site } from '../site/site.ts';
+import { biosIsCurrent, installBios } from './bios.ts';
+import type { DiskBytes } from './bytes.ts';
+import { readFatFile, replaceFatFile } from './fat.ts';
+import { grubDirectory, makeGrubImage } from './grub.ts';
+import { readGrubKey } from './grub-key.ts';
+import { type Layout, storeLabel } from './layout.ts';
+
+/** Seconds that the menu of a medium waits. */
+const menuSeconds = 3;
+
+/** What starts a medium. */
+export interface MediumGrub {
+  /** For BIOS: GRUB's boot.img, and the core image that it reads. */
+  readonly bios: { readonly bootImage: Uint8Array; readonly core: Uint8Array };
+  /** For UEFI: programs by their path in the EFI system partition. */
+  readonly efi: readonly { readonly path: string; readonly content: Uint8Array }[];
+}
+
+/**
+ * The public keys by which GRUB and the checks of a medium go, or undefined where a site has none: then GRUB checks
+ * nothing.
+ */
+export async function mediumKeys(site: Pick<Site, 'keys'>): Promise<string | undefined> {
+  const file = publicKeysFile(site);
+  return (await exists(file)) ? file : undefined;
+}
+
+/** By profile, newest first, as `listImages` has them. */
+function inMenu(a: StoredImage, b: StoredImage): number {
+  if (a.profile !== b.profile) return a.profile < b.profile ? -1 : 1;
+  return a.version < b.version ? 1 : -1;
+}
+
+/**
+ * Makes GRUB for a medium. Equal images, keys and versions of GRUB give equal bytes.
+ * @param images those in the menu, in any order: by profile, the newest first; the first is started
+ * @param scratch a directory for what goes in
+ * @throws ReliveError `configuration` for a key that GRUB cannot use; `tool-missing`, `tool-failed`
+ */
+export async function mediumGrub(
+  site: Pick<Site, 'keys'>,
+  images: readonly StoredImage[],
+  scratch: string,
+  context: Context,
+): Promise<MediumGrub> {
+  const keys = await mediumKeys(site);
+  const options = {
+    images: images.toSorted(inMenu).map(({ name, profile, version }) => ({
+      title: name,
+      directory: `/images/${profile}/${version}`,
+    })),
+    label: storeLabel,
+    publicKey: keys === undefined ? undefined : await readGrubKey(keys),
+    timeoutSeconds: menuSeconds,
+  };
+  const pc = await readFile(await makeGrubImage('pc', options, scratch, context));
+  const directory = join(grubDirectory, 'i386-pc');
+  // grub-mkimage's format for CDs is that for disks behind cdboot.img (GRUB, util/mkimage.c).
+  const { size } = await stat(join(directory, 'cdboot.img'));
+  const core = pc.subarray(size);
+  const diskboot = await readFile(join(directory, 'diskboot.img'));
+  if (!core.subarray(0, 64).equals(diskboot.subarray(0, 64))) {
+    throw new ReliveError('bug', 'the core image of GRUB does not begin with diskboot.img');
+  }
+  return {
+    bios: { bootImage: await readFile(join(directory, 'boot.img')), core },
+    efi: [
+      {
+        path: 'EFI/BOOT/BOOTX64.EFI',
+        content: await readFile(await makeGrubImage('efi', options, scratch, context)),
+      },
+    ],
+  };
+}
+
+/** The parts of a medium whose GRUB is not `grub`: `BIOS`, or a path in the EFI system partition. */
+export async function outdatedGrub(
+  disk: DiskBytes,
+  layout: Layout,
+  grub: MediumGrub,
+): Promise<readonly string[]> {
+  const outdated: string[] = [];
+  if (layout.bios !== undefined) {
+    const partition = { first: layout.bios.offset / layout.table.sectorSize };
+    if (!(await biosIsCurrent(disk, partition, grub.bios.bootImage, grub.bios.core))) outdated.push('BIOS');
+  }
+  for (const { path, content } of grub.efi) {
+    const there = await readFatFile(disk, layout.efi.offset, layout.efi.bytes, path);
+    if (there?.equals(content) !== true) outdated.push(path);
+  }
+  return outdated;
+}
+
+/**
+ * Brings a medium's GRUB to `grub`, where it differs. Whenever the power fails, each part is the old or the new one.
+ * @returns what was changed, as `outdatedGrub`
+ */
+export async function installGrub(
+  disk: DiskBytes,
+  layout: Layout,
+  grub: MediumGrub,
+): Promise<readonly string[]> {
+  const outdated = await outdatedGrub(disk, layout, grub);
+  for (const { path, content } of grub.efi) {
+    if (outdated.includes(path)) {
+      await replaceFatFile(disk, layout.efi.offset, layout.efi.bytes, path, content);
+    }
+  }
+  if (layout.bios !== undefined && outdated.includes('BIOS')) {
+    const partition = { first: layout.bios.offset / layout.table.sectorSize };
+    await installBios(disk, partition, grub.bios.bootImage, grub.bios.core);
+  }
+  return outdated;
+}

@@ -1,0 +1,177 @@
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import { run } from '../host/process.ts';
+import { unmount } from '../rootfs/stack.ts';
+import type { DiskBytes } from './bytes.ts';
+import { type Extent, storeLabel } from './layout.ts';
+
+/** What the file system of a medium's store says of itself. */
+export interface StoreState {
+  readonly label: string;
+  /** Its journal has to be replayed: it was not unmounted. */
+  readonly unclean: boolean;
+}
+
+/** Reads the superblock of a store: ext4 (Linux, Documentation/filesystems/ext4); undefined where there is none. */
+export async function storeState(disk: DiskBytes, { offset }: Extent): Promise<StoreState | undefined> {
+  const start = await disk.read(offset, 2048);
+  const superblock = start.subarray(1024);
+  if (superblock.readUInt16LE(0x38) !== 0xef53) return undefined;
+  return {
+    label: superblock.toString('latin1', 0x78, 0x88).replace(/\0.*$/s, ''),
+    // EXT4_FEATURE_INCOMPAT_RECOVER
+    unclean: (superblock.readUInt32LE(0x60) & 4) !== 0,
+  };
+}
+
+/**
+ * The features that mke2fs is told: GRUB 2.06 cannot read a file system with these two, which newer e2fsprogs turn on.
+ */
+const withoutFeatures = '^metadata_csum_seed,^orphan_file';
+
+/**
+ * Makes an ext4 file system in a part of a disk.
+ * @param tree a directory that it is filled with
+ */
+export async function makeExt4(
+  path: string,
+  { offset, bytes }: Extent,
+  label: string,
+  tree: string | undefined,
+  context: Context,
+): Promise<void> {
+  await run(
+    'mke2fs',
+    [
+      // Twice: also in a file, and where a partition table is.
+      ...['-q', '-F', '-F', '-t', 'ext4', '-O', withoutFeatures, '-L', label, '-m', '0', '-b', '4096'],
+      // Layers are large; an inode for every 64 KiB is more than enough.
+      ...(label === storeLabel ? ['-i', '65536'] : []),
+      ...(tree === undefined ? [] : ['-d', tree]),
+      ...['-E', `offset=${offset},root_owner=0:0`, path, `${Math.floor(bytes / 1024)}k`],
+    ],
+    { signal: context.signal },
+  );
+}
+
+/**
+ * Runs `work` with the store mounted: the kernel's own file system, in this process's private mount namespace only. What
+ * somebody may have put on the medium does not lead out of it (nosymfollow, nodev, nosuid, noexec). For root.
+ * @throws ReliveError `host-unable` where the kernel lacks the file system
+ */
+export async function withMountedStore<T>(
+  store: {
+    readonly path: string;
+    readonly extent: Extent;
+    readonly mode: 'read' | 'write';
+    /** A directory to mount it at; it is made and stays. */
+    readonly mountPoint: string;
+  },
+  context: Context,
+  work: (root: string) => Promise<T>,
+): Promise<T> {
+  const { path, extent, mode, mountPoint } = store;
+  await mkdir(mountPoint, { recursive: true });
+  const options = [
+    ...['loop', `offset=${extent.offset}`, `sizelimit=${extent.bytes}`],
+    ...['nosuid', 'nodev', 'noexec', 'nosymfollow', 'noatime'],
+    // Without the journal: a check changes nothing.
+    ...(mode === 'write' ? ['rw'] : ['ro', 'noload']),
+  ];
+  try {
+    await run('mount', ['-t', 'ext4', '-o', options.join(','), path, mountPoint], { signal: context.signal });
+  } catch (error) {
+    if (!isReliveError(error, 'tool-failed')) throw error;
+    throw new ReliveError('host-unable', `cannot mount the store of ${path}: ${error.message}`, {
+      hint: 'relive medium verify tells whether it is damaged; the kernel must have ext4 and loop devices',
+      cause: error,
+    });
+  }
+  try {
+    await refuseLinks(mountPoint);
+    return await work(mountPoint);
+  } finally {
+    await unmount(mountPoint, context);
+  }
+}
+
+/** Reads an ext4 store out into `tree`, without mounting it: for anybody who may read the disk file. */
+export async function readOutStore(
+  path: string,
+  { offset }: Extent,
+  tree: string,
+  context: Context,
+): Promise<void> {
+  await rm(tree, { recursive: true, force: true });
+  await mkdir(tree, { recursive: true });
+  const { stderr } = await run('debugfs', ['-R', 'rdump / .', `${path}?offset=${offset}`], {
+    signal: context.signal,
+    cwd: tree,
+  });
+  // Its status says nothing. It cannot give files to root when it is not, which does not matter here.
+  const wrong = stderr
+    .split('\n')
+    .filter((line) => line !== '' && !/^debugfs \d|while changing ownership/.test(line));
+  if (wrong.length > 0) {
+    throw new ReliveError(
+      'corrupt',
+      `the store of ${path} cannot be read:\n${wrong.slice(0, 10).join('\n')}`,
+      {
+        hint: 'relive medium create makes the medium anew; as root, relive medium sync may replay its journal',
+      },
+    );
+  }
+  // mke2fs makes its own.
+  await rm(join(tree, 'lost+found'), { recursive: true, force: true });
+  await refuseLinks(tree);
+}
+
+/** Gives all of an ext4 file system in a disk file to root: mke2fs -d keeps the owner that the files have here. */
+export async function giveToRoot(
+  path: string,
+  { offset }: Extent,
+  tree: string,
+  context: Context,
+): Promise<void> {
+  const names = await readdir(tree, { recursive: true });
+  const commands = names
+    // What debugfs cannot be told is no file of ours.
+    .filter((name) => /^[\w./+-]+$/.test(name))
+    .flatMap((name) => [`set_inode_field "/${name}" uid 0`, `set_inode_field "/${name}" gid 0`]);
+  const { stderr } = await run('debugfs', ['-w', `${path}?offset=${offset}`], {
+    signal: context.signal,
+    input: `${commands.join('\n')}\n`,
+  });
+  const wrong = stderr.split('\n').filter((line) => line !== '' && !/^debugfs \d/.test(line));
+  if (wrong.length > 0) {
+    throw new ReliveError(
+      'tool-failed',
+      `debugfs cannot change owners in ${path}:\n${wrong.slice(0, 10).join('\n')}`,
+    );
+  }
+}
+
+/** The directories of a store must be directories: nothing may lead what is written elsewhere. */
+async function refuseLinks(root: string): Promise<void> {
+  const images = join(root, 'images');
+  const below = (await isDirectory(images)) ? (await readdir(images)).map((name) => join(images, name)) : [];
+  for (const path of [join(root, 'live'), join(root, '.tmp'), ...below]) await isDirectory(path);
+}
+
+/** Whether it is a directory; false where it is absent. @throws ReliveError `unsafe-path` for a symbolic link */
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    const stats = await lstat(path);
+    if (stats.isSymbolicLink()) {
+      throw new ReliveError('unsafe-path', `${path} on the medium is a symbolic link`, {
+        hint: 'no store has any: remove it, or make the medium anew',
+      });
+    }
+    return stats.isDirectory();
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
