@@ -2,8 +2,8 @@ import { listRepository } from '../mirror/list.ts';
 import { formatBytes, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
-import type { Call } from './command.ts';
-import { manyArguments, repositoriesOf } from './mirror.ts';
+import { type Call, manyArguments } from './command.ts';
+import { repositoriesOf } from './mirror.ts';
 
 function age(from: string | undefined, now: number): string {
   if (from === undefined) return '-';

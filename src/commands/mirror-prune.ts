@@ -4,8 +4,8 @@ import { pruneRepository } from '../mirror/prune.ts';
 import { formatBytes } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
-import { type Call, optionValue } from './command.ts';
-import { counted, manyArguments, repositoriesOf } from './mirror.ts';
+import { type Call, manyArguments, optionValue } from './command.ts';
+import { counted, repositoriesOf } from './mirror.ts';
 
 function numberOf(call: Call, name: string, largest: number): number | undefined {
   const text = optionValue(call, name);

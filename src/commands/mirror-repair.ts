@@ -2,8 +2,8 @@ import { lockedFiles } from '../mirror/closure.ts';
 import { repairRepository } from '../mirror/repair.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
-import type { Call } from './command.ts';
-import { counted, manyArguments, repositoriesOf } from './mirror.ts';
+import { type Call, manyArguments } from './command.ts';
+import { counted, repositoriesOf } from './mirror.ts';
 import { summaryLine, verifyOptions } from './mirror-verify.ts';
 
 export async function run(call: Call): Promise<CommandResult> {

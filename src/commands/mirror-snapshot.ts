@@ -3,8 +3,8 @@ import { createSnapshot, diffSnapshots, listSnapshots, removeSnapshot } from '..
 import { formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite, type Site } from '../site/site.ts';
-import { type Call, optionalArgument, requiredArgument } from './command.ts';
-import { counted, manyArguments, repositoriesOf, repositoryOf } from './mirror.ts';
+import { type Call, manyArguments, optionalArgument, requiredArgument } from './command.ts';
+import { counted, repositoriesOf, repositoryOf } from './mirror.ts';
 
 function needs(what: string, example: string): ReliveError {
   return new ReliveError('usage', `relive mirror snapshot: ${what}`, {

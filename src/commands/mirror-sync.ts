@@ -9,8 +9,8 @@ import { pruneAfterSync } from '../mirror/prune.ts';
 import { formatBytes } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite, type Repository, type Site } from '../site/site.ts';
-import type { Call } from './command.ts';
-import { counted, manyArguments, repositoriesOf } from './mirror.ts';
+import { type Call, manyArguments } from './command.ts';
+import { counted, repositoriesOf } from './mirror.ts';
 
 /** What came of bringing the packages that locks name. */
 interface FetchedLocked {

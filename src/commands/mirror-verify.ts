@@ -11,8 +11,8 @@ import { readVerified } from '../mirror/verified.ts';
 import { type VerifyOptions, type VerifySummary, verifyTree } from '../mirror/verify.ts';
 import { formatBytes, formatSeconds } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
-import { type Call, optionValue } from './command.ts';
-import { counted, manyArguments, repositoriesOf } from './mirror.ts';
+import { type Call, manyArguments, optionValue } from './command.ts';
+import { counted, repositoriesOf } from './mirror.ts';
 
 /** What the options of `verify` and `repair` say. */
 export function verifyOptions(call: Call): Pick<VerifyOptions, 'deep' | 'changed' | 'sample' | 'now'> {

@@ -1,13 +1,6 @@
 import { ReliveError } from '../core/error.ts';
 import { nearest } from '../site/nearest.ts';
 import type { Repository, Site } from '../site/site.ts';
-import type { Call } from './command.ts';
-
-/** The positional arguments at `index` where the table says that many may be given. */
-export function manyArguments(call: Call, index: number): readonly string[] {
-  const values = call.arguments[index];
-  return Array.isArray(values) ? (values as readonly string[]) : [];
-}
 
 /**
  * The repositories of a site by their names; all of them when none is named.
