@@ -1,18 +1,12 @@
 import { bootedImage, pinnedImages, removeImages } from '../image/remove.ts';
-import { type Decision, decide, type Retention } from '../image/retention.ts';
+import { type Decision, decide, retentionOf } from '../image/retention.ts';
 import { listImages } from '../image/store.ts';
 import { formatBytes, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
-import { listProfiles, loadProfile } from '../site/profile.ts';
-import { loadSite, type Site } from '../site/site.ts';
+import { loadProfile } from '../site/profile.ts';
+import { loadSite } from '../site/site.ts';
 import { type Call, manyArguments } from './command.ts';
 import { counted } from './mirror.ts';
-
-/** What a profile says of its images; a profile that is gone, or that others only extend, says nothing. */
-async function retentionOf(site: Site, name: string): Promise<Retention | undefined> {
-  const known = (await listProfiles(site)).find((each) => each.name === name);
-  return known === undefined ? undefined : (await loadProfile(site, name)).retention;
-}
 
 export async function run(call: Call): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);

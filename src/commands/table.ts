@@ -545,7 +545,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'medium sync',
     summary: 'bring images to a medium',
     description:
-      'Copies the layers that the medium lacks, checks what it wrote, then each image appears by one rename; GRUB is made anew when it\nchanged. Interrupted at any point the medium boots, and the next sync finishes. Nothing is removed without --keep; the newest\nimage of a profile never is. As root the store is mounted; without, the store of a disk file is read out and made anew in a\ncopy of it, which takes room for both beside it.',
+      'Copies the layers that the medium lacks, checks what it wrote, then each image appears by one rename; GRUB is made anew when it\nchanged. Interrupted at any point the medium boots, and the next sync finishes. Images go as --keep\nsays, else as the retention of their profile does; the newest of a profile never. As root the store is mounted; without, the store of a disk file is read out and made anew in a\ncopy of it, which takes room for both beside it.',
     arguments: [
       {
         name: '[target|image...]',
@@ -555,7 +555,10 @@ export const commands: readonly CommandSpec[] = [
       },
     ],
     options: [
-      { flags: '--keep <number>', description: 'remove all but so many images of each profile' },
+      {
+        flags: '--keep <number>',
+        description: 'remove all but so many images of each profile (default: its retention)',
+      },
       { flags: '--check', description: 'read every layer on the medium, too, and replace damaged ones' },
     ],
     examples: [

@@ -1,4 +1,5 @@
-import type { Profile } from '../site/profile.ts';
+import { listProfiles, loadProfile, type Profile } from '../site/profile.ts';
+import type { Site } from '../site/site.ts';
 import type { StoredImage } from './store.ts';
 
 /** How many images of a profile stay: the newest ones, and the newest of each of the last days, weeks and months that have some. */
@@ -77,4 +78,10 @@ export function decide(
       reasons: why.length > 0 ? why : ['outside of what the profile keeps'],
     };
   });
+}
+
+/** What a profile says of its images; a profile that is gone, or that others only extend, says nothing. */
+export async function retentionOf(site: Site, name: string): Promise<Retention | undefined> {
+  const known = (await listProfiles(site)).find((each) => each.name === name);
+  return known === undefined ? undefined : (await loadProfile(site, name)).retention;
 }

@@ -6,6 +6,7 @@ import { type Context, inStage } from '../core/event.ts';
 import { digestFile, exists, explainDiskFull, syncDirectory, writeFileAtomic } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { type BootManifest, boots, layerFile, parseManifest, verityFile } from '../image/manifest.ts';
+import { decide, type Retention } from '../image/retention.ts';
 import { sealedFiles, signedFiles } from '../image/seal.ts';
 import { findImage, listImages, readManifest, type StoredImage, storePaths } from '../image/store.ts';
 
@@ -329,22 +330,20 @@ async function bringImage(
 }
 
 /**
- * The images of a medium that retention lets go: of each profile all but the newest `keep`, without those that were
- * asked for.
+ * The images of a medium that retention lets go; never the newest of a profile, nor one that was asked for.
+ * @param policies by profile; one that has none lets nothing go
  */
 export function surplusImages(
   images: readonly StoredImage[],
-  keep: number,
+  policies: ReadonlyMap<string, Retention | undefined>,
   wanted: readonly string[],
 ): readonly StoredImage[] {
-  const counts = new Map<string, number>();
-  return images
-    .toSorted((a, b) => (a.version < b.version ? 1 : -1))
-    .filter((image) => {
-      const count = (counts.get(image.profile) ?? 0) + 1;
-      counts.set(image.profile, count);
-      return count > keep && !wanted.includes(image.name);
-    });
+  const newestFirst = images.toSorted((a, b) => (a.version < b.version ? 1 : -1));
+  const untouchable = { pinned: new Set(wanted), booted: undefined };
+  return [...policies].flatMap(([profile, policy]) => {
+    const own = newestFirst.filter((image) => image.profile === profile);
+    return decide(own, policy, untouchable).flatMap(({ image, keeps }) => (keeps ? [] : [image]));
+  });
 }
 
 /** Takes images off a medium, each by one rename; their layers stay until `sweepStore`. */

@@ -5,6 +5,7 @@ import { type Context, inStage } from '../core/event.ts';
 import { exists, explainDiskFull, freeBytes, syncDirectory } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { run } from '../host/process.ts';
+import { type Retention, retentionOf } from '../image/retention.ts';
 import { listImages, type StoredImage } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
@@ -84,6 +85,23 @@ async function refuseStrangers(
   }
 }
 
+/** By profile of what is there and of what is wanted, how many of its images stay: as the command says, else as the profile does. */
+async function policiesFor(
+  root: string,
+  { site, wanted, options }: Work,
+): Promise<ReadonlyMap<string, Retention | undefined>> {
+  const images = [...(await listImages(root)), ...wanted.map(({ image }) => image)];
+  const profiles = [...new Set(images.map(({ profile }) => profile))];
+  const { keep } = options;
+  return new Map(
+    await Promise.all(
+      profiles.map(
+        async (name) => [name, keep === undefined ? await retentionOf(site, name) : { keep }] as const,
+      ),
+    ),
+  );
+}
+
 /**
  * Brings what is wanted into the store of a medium, and removes before it what retention lets go where else there is
  * no room; the newest image of each profile stays in any case.
@@ -94,13 +112,14 @@ async function fill(root: string, free: () => Promise<number>, work: Work): Prom
   const plan = await planFill(site.store, wanted, root, options.check);
   const names = wanted.map(({ image }) => image.name);
   const removed: string[] = [];
-  if ((await free()) < plan.bytes && options.keep !== undefined) {
+  const policies = await policiesFor(root, work);
+  if ((await free()) < plan.bytes) {
     const there = await listImages(root);
     const all = [
       ...there,
       ...plan.images.map(({ image }) => image).filter(({ name }) => there.every((one) => one.name !== name)),
     ];
-    const going = surplusImages(all, options.keep, names).filter(
+    const going = surplusImages(all, policies, names).filter(
       (image) => there.find(({ profile }) => profile === image.profile)?.name !== image.name,
     );
     await removeImages(going, root);
@@ -115,7 +134,7 @@ async function fill(root: string, free: () => Promise<number>, work: Work): Prom
       {
         hint:
           options.keep === undefined
-            ? '--keep N removes all but the N newest images of each profile'
+            ? '--keep N removes all but the N newest images of each profile, "retention" in a profile says more'
             : 'use a larger medium, or name fewer images',
       },
     );
@@ -130,7 +149,7 @@ async function fill(root: string, free: () => Promise<number>, work: Work): Prom
   }
   await sweepStore(root);
   const all = await listImages(root);
-  const surplus = options.keep === undefined ? [] : surplusImages(all, options.keep, names);
+  const surplus = surplusImages(all, policies, names);
   return { plan, surplus, removed, images: all.filter((image) => !surplus.includes(image)) };
 }
 

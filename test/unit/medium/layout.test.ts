@@ -87,7 +87,7 @@ test('retention keeps the newest of each profile, and what was asked for', () =>
     ...{ profile: name.slice(0, 1), version: name.slice(2) },
   }));
   const names = (keep: number, wanted: readonly string[]): string[] =>
-    surplusImages(images, keep, wanted).map(({ name }) => name);
+    surplusImages(images, new Map([['a', { keep }]]), wanted).map(({ name }) => name);
   expect(names(1, [])).toEqual(['a-20260102.01', 'a-20260101.01']);
   expect(names(2, [])).toEqual(['a-20260101.01']);
   expect(names(1, ['a-20260101.01'])).toEqual(['a-20260102.01']);
