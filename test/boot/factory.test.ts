@@ -112,6 +112,9 @@ describe.runIf(wanted)('a factory image in a virtual machine', () => {
         const name = `live/${digest.slice(0, 16)}.squashfs`;
         execFileSync('cmp', [join(store, name), join(site.directory, 'store', name)]);
       }
+      // The same layers, kernel and initrd: what the guest made boots where the host's does.
+      const boot = await runCommand(['vm', 'proof', '--accel', accelerator], { site: site.directory });
+      expect(boot).toMatchObject({ status: 0, last: { ok: true } });
     },
     45 * minutes,
   );
