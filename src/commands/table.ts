@@ -470,7 +470,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'image export',
     summary: 'write an image as one file: an ISO that boots, a container',
     description:
-      'The ISO starts by BIOS and UEFI, from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site. Containers become OCI archives, which podman and skopeo load; the tree of any image\nbecomes a tar archive. The same image gives the same bytes.',
+      'The ISO starts by BIOS and UEFI (for arm64 and armhf by UEFI), from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site. Containers become OCI archives, which podman and skopeo load; the tree of any image\nbecomes a tar archive. The same image gives the same bytes.',
     arguments: [
       { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
     ],
@@ -594,10 +594,14 @@ export const commands: readonly CommandSpec[] = [
     ],
     options: [
       {
+        flags: '--architecture <name>',
+        description: 'the machine for an ISO file (default: amd64; images know theirs)',
+        choices: ['amd64', 'i386', 'arm64', 'armhf'],
+      },
+      {
         flags: '--firmware <kind>',
-        description: 'what starts it',
+        description: 'what starts it (default: bios of PCs, else uefi)',
         choices: ['bios', 'uefi'],
-        default: 'bios',
       },
       {
         flags: '--accel <kind>',

@@ -6,6 +6,7 @@ import { formatSeconds } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
 import { bootDefaults, bootImage } from '../vm/boot.ts';
+import { type Architecture, guestArchitectures } from '../vm/qemu.ts';
 import { type Call, optionValue, requiredArgument } from './command.ts';
 
 /** A whole number above zero, or the default where the option was not given. */
@@ -17,9 +18,18 @@ function numberOption(call: Call, name: string, most: number, otherwise: number)
   throw new ReliveError('usage', `--${name} ${text}: a whole number from 1 to ${most} is wanted`);
 }
 
-function choice<T extends string>(call: Call, name: string, choices: readonly T[], otherwise: T): T {
+function choice<T extends string, U>(call: Call, name: string, choices: readonly T[], otherwise: U): T | U {
   const value = optionValue(call, name);
   return choices.find((one) => one === value) ?? otherwise;
+}
+
+/** The machine that an image wants, or for an ISO, which does not say, --architecture. */
+function machineFor(call: Call, architecture: string | undefined): Architecture {
+  const wanted = choice(call, 'architecture', guestArchitectures, undefined);
+  const known = guestArchitectures.find((one) => one === architecture);
+  if (wanted === undefined || wanted === known) return known ?? bootDefaults.architecture;
+  if (architecture === undefined) return wanted;
+  throw new ReliveError('usage', `--architecture ${wanted}: the image is for ${architecture}`);
 }
 
 /** The files of --disk, which must be there: QEMU would say so in its own words, and late. */
@@ -39,10 +49,9 @@ export async function run(call: Call): Promise<CommandResult> {
   const keep = call.options['keep'] === true;
   const log = optionValue(call, 'log');
   const screenshot = optionValue(call, 'screenshot');
-  const firmware = choice(call, 'firmware', ['bios', 'uefi'], bootDefaults.firmware);
   const settings = {
     ...bootDefaults,
-    firmware,
+    firmware: choice(call, 'firmware', ['bios', 'uefi'], bootDefaults.firmware),
     accelerator: choice(call, 'accel', ['auto', 'kvm', 'tcg'], bootDefaults.accelerator),
     network: choice(call, 'net', ['none', 'user'], bootDefaults.network),
     memoryMib: numberOption(call, 'memory', 1_048_576, bootDefaults.memoryMib),
@@ -66,16 +75,17 @@ export async function run(call: Call): Promise<CommandResult> {
     async () => await loadSite(call.siteDirectory),
     requiredArgument(call, 0),
     context,
-    async ({ file, image }) => {
+    async ({ file, image, architecture }) => {
       const { iso, sectorSize } = await diskKind(file);
-      return await bootImage({ ...settings, medium: file, image, scratchMedium: !iso, sectorSize }, context);
+      const machine = { architecture: machineFor(call, architecture), scratchMedium: !iso, sectorSize };
+      return await bootImage({ ...settings, ...machine, medium: file, image }, context);
     },
   );
-  const { image, accelerator, seconds, powerOffSeconds, clean } = result;
+  const { image, firmware, accelerator, seconds, powerOffSeconds, clean } = result;
   const end = clean ? `powered off in ${formatSeconds(powerOffSeconds)}` : 'had to be ended';
   return {
     ok: true,
-    data: { ...result, firmware, log, screenshot },
+    data: { ...result, log, screenshot },
     text: `${image} is healthy: up in ${formatSeconds(seconds)} (${firmware}, ${accelerator}), ${end}`,
   };
 }

@@ -71,6 +71,21 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
     file: '/usr/share/OVMF/OVMF_CODE_4M.fd',
     need: 'recommended',
   },
+  'qemu-efi-aarch64': {
+    purpose: 'booting images for arm64 here',
+    file: '/usr/share/AAVMF/AAVMF_CODE.fd',
+    need: 'suggested',
+  },
+  'qemu-efi-arm': {
+    purpose: 'booting images for armhf here',
+    file: '/usr/share/AAVMF/AAVMF32_CODE.fd',
+    need: 'suggested',
+  },
+  'qemu-system-arm': {
+    purpose: 'booting images for arm64 and armhf here',
+    ask: ['qemu-system-aarch64', '--version'],
+    need: 'suggested',
+  },
   'qemu-system-x86': {
     purpose: 'booting images here',
     ask: ['qemu-system-x86_64', '--version'],

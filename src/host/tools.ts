@@ -39,6 +39,8 @@ const packageOf: Readonly<Record<string, string>> = {
   'dpkg-deb': 'dpkg',
   ftpsync: 'ftpsync',
   rsync: 'rsync',
+  'qemu-system-aarch64': 'qemu-system-arm',
+  'qemu-system-arm': 'qemu-system-arm',
   'qemu-system-x86_64': 'qemu-system-x86',
   setpriv: 'util-linux',
   sync: 'coreutils',

@@ -15,14 +15,14 @@ export function efiPartitionKib(bytes: number): number {
 }
 
 /**
- * Writes `image`: a FAT file system that holds `program` as EFI/BOOT/BOOTX64.EFI, which firmware starts from removable media (UEFI specification,
- * 3.5.1.1). The serial number comes from `serial` (32 bits) and all times from `sourceDateEpoch`, so equal inputs
+ * Writes `image`: a FAT file system that holds `program` as EFI/BOOT/NAME, which firmware starts from removable media
+ * (UEFI specification, 3.5.1.1). `name` is BOOTX64.EFI, BOOTAA64.EFI or BOOTARM.EFI, by the processor. The serial number comes from `serial` (32 bits) and all times from `sourceDateEpoch`, so equal inputs
  * give equal bytes.
  */
 export async function makeEfiPartition(
   image: string,
   program: string,
-  options: { readonly serial: number; readonly sourceDateEpoch: number },
+  options: { readonly name: string; readonly serial: number; readonly sourceDateEpoch: number },
   context: Context,
 ): Promise<void> {
   const kib = efiPartitionKib((await stat(program)).size);
@@ -45,7 +45,7 @@ export async function makeEfiPartition(
     settings,
   );
   await run('mmd', ['-i', image, '::/EFI', '::/EFI/BOOT'], settings);
-  await run('mcopy', ['-i', image, program, '::/EFI/BOOT/BOOTX64.EFI'], settings);
+  await run('mcopy', ['-i', image, program, `::/EFI/BOOT/${options.name}`], settings);
 }
 
 /** 1980-01-01, the first time that FAT knows. */

@@ -8,26 +8,36 @@ import { publicKeysFile } from '../image/keys.ts';
 import { boots, layerFile, verityFile } from '../image/manifest.ts';
 import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
+import { findGrub, type PackageSource } from './grub-package.ts';
 import { type IsoOptions, isoStage, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
 
-/** Where the images and the public keys of a site are; absolute paths. */
-export type ImageSource = Pick<Site, 'store' | 'keys'>;
+/**
+ * Where the images and the public keys of a site are; absolute paths. What is not on this host (GRUB for another
+ * processor) comes from its repositories.
+ */
+export type ImageSource = Pick<Site, 'store' | 'keys'> & Partial<PackageSource>;
 
-/** What GRUB for PCs starts; i386 by BIOS. */
-const isoArchitectures: readonly string[] = ['amd64', 'i386'];
+/** What starts an image, by its architecture; i386 is started by BIOS. */
+const starters: Readonly<Record<string, Pick<IsoOptions, 'bios' | 'efi'>>> = {
+  amd64: { bios: true, efi: 'efi' },
+  i386: { bios: true, efi: 'efi' },
+  arm64: { bios: false, efi: 'arm64-efi' },
+  armhf: { bios: false, efi: 'arm-efi' },
+};
 
 /** @throws ReliveError `usage` for an image that no ISO can start, `not-found` for an image that wants its signatures checked, and no keys; `corrupt` */
-async function isoOptions(site: ImageSource, image: StoredImage): Promise<IsoOptions> {
+async function isoOptions(site: ImageSource, image: StoredImage, context: Context): Promise<IsoOptions> {
   const manifest = await readManifest(image);
   if (!boots(manifest)) {
     throw new ReliveError('usage', `${image.name} is a container: it has no kernel that an ISO could start`, {
       hint: `relive image export ${image.name} --oci FILE`,
     });
   }
-  if (!isoArchitectures.includes(manifest.architecture)) {
+  const starter = starters[manifest.architecture];
+  if (starter === undefined) {
     throw new ReliveError(
       'usage',
-      `${image.name} is for ${manifest.architecture}; ISOs start ${isoArchitectures.join(' and ')} only`,
+      `${image.name} is for ${manifest.architecture}; ISOs start ${Object.keys(starters).join(', ')} only`,
       {
         hint: `kernel, initrd and boot.cfg are in ${image.directory}, the layers in ${storePaths.layers(site.store)}`,
       },
@@ -47,6 +57,8 @@ async function isoOptions(site: ImageSource, image: StoredImage): Promise<IsoOpt
     publicKey: signed ? keys : undefined,
     volumeId: volumeIdOf(image.name),
     sourceDateEpoch: manifest.sourceDateEpoch,
+    ...starter,
+    efiModules: await findGrub(starter.efi, site, manifest, context),
   };
 }
 
@@ -74,7 +86,7 @@ export async function exportIso(
   context: Context,
 ): Promise<ExportedIso> {
   const image = await findImage(source.store, name);
-  const options = await isoOptions(source, image);
+  const options = await isoOptions(source, image, context);
   const file = output === undefined ? isoFileOf(source.store, image.name) : resolve(output);
   if (output === undefined) await mkdir(dirname(file), { recursive: true });
   else await requireDirectory(dirname(file));
@@ -98,6 +110,13 @@ async function modified(path: string): Promise<number | undefined> {
   }
 }
 
+/** An ISO, and what is known of the image in it. */
+export interface BootableIso {
+  readonly file: string;
+  readonly image: string | undefined;
+  readonly architecture: string | undefined;
+}
+
 /**
  * Runs `work` with a bootable ISO: the file itself where `target` names one; for an image its ISO in the store when
  * that is newer than the image, else one made for the occasion that has no name and leaves nothing behind.
@@ -109,22 +128,25 @@ export async function withBootableIso<T>(
   source: () => Promise<ImageSource>,
   target: string,
   context: Context,
-  work: (iso: { readonly file: string; readonly image: string | undefined }) => Promise<T>,
+  work: (iso: BootableIso) => Promise<T>,
 ): Promise<T> {
   if (/\/|\.(?:iso|img|raw)$/.test(target)) {
-    if (await exists(target)) return await work({ file: resolve(target), image: undefined });
+    if (await exists(target)) {
+      return await work({ file: resolve(target), image: undefined, architecture: undefined });
+    }
     throw new ReliveError('not-found', `there is no file ${target}`, {
       hint: 'relive image export IMAGE --iso writes one; relive vm takes the name of an image, too',
     });
   }
   const site = await source();
   const image = await findImage(site.store, target);
+  const { architecture } = await readManifest(image);
   const file = isoFileOf(site.store, image.name);
   const [isoTime, imageTime] = [await modified(file), await modified(join(image.directory, 'manifest.json'))];
   if (isoTime !== undefined && imageTime !== undefined && isoTime > imageTime) {
-    return await work({ file, image: image.name });
+    return await work({ file, image: image.name, architecture });
   }
-  const options = await isoOptions(site, image);
+  const options = await isoOptions(site, image, context);
   await mkdir(dirname(file), { recursive: true });
   const nameless = await inStage(context, isoStage, async () => {
     return await withScratchDirectory(dirname(file), async (scratch) => {
@@ -134,7 +156,7 @@ export async function withBootableIso<T>(
     });
   });
   try {
-    return await work({ file: nameless.path, image: image.name });
+    return await work({ file: nameless.path, image: image.name, architecture });
   } finally {
     await nameless.close();
   }

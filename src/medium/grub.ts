@@ -1,12 +1,13 @@
-import { access, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { exists } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { tarOf } from './tar.ts';
 
-/** `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. */
-export type GrubPlatform = 'pc' | 'efi';
+/** `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. The others: UEFI on ARM. */
+export type GrubPlatform = 'pc' | 'efi' | 'arm64-efi' | 'arm-efi';
 
 /** What the GRUB of a medium is made for. */
 export interface GrubOptions {
@@ -20,17 +21,31 @@ export interface GrubOptions {
   readonly timeoutSeconds: number;
 }
 
-/** Where Debian's grub-pc-bin and grub-efi-amd64-bin put what core images are made of. */
+/** Where Debian's grub-pc-bin, grub-efi-amd64-bin, ... put what core images are made of. */
 export const grubDirectory = '/usr/lib/grub';
 
 /** The menu, inside GRUB. */
 const menuFile = '(memdisk)/boot/grub/menu.cfg';
 
 /** Names by platform: the folder of modules, the format of `grub-mkimage`, the package that brings them. */
-const platforms = {
+export const grubPlatforms = {
   pc: { folder: 'i386-pc', format: 'i386-pc-eltorito', brings: 'grub-pc-bin' },
   efi: { folder: 'x86_64-efi', format: 'x86_64-efi', brings: 'grub-efi-amd64-bin' },
+  'arm64-efi': { folder: 'arm64-efi', format: 'arm64-efi', brings: 'grub-efi-arm64-bin' },
+  'arm-efi': { folder: 'arm-efi', format: 'arm-efi', brings: 'grub-efi-arm-bin' },
 } as const;
+
+/**
+ * The names in EFI/BOOT of what firmware starts from removable media (UEFI specification, 3.5.1.1).
+ */
+export const efiPrograms = {
+  efi: 'BOOTX64.EFI',
+  'arm64-efi': 'BOOTAA64.EFI',
+  'arm-efi': 'BOOTARM.EFI',
+} as const satisfies Partial<Record<GrubPlatform, string>>;
+
+/** The platforms of UEFI. */
+export type EfiPlatform = keyof typeof efiPrograms;
 
 const commonModules = [
   ...['memdisk', 'tar', 'normal', 'configfile', 'test', 'true', 'echo', 'sleep', 'terminal', 'serial'],
@@ -47,10 +62,13 @@ const commonModules = [
     'halt',
   ],
 ];
+// Without efi_gop the kernel gets no frame buffer and the screen stays black.
+const efiModules: readonly string[] = ['efi_gop', 'efifwsetup'];
 const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
   pc: ['biosdisk'],
-  // Without efi_gop the kernel gets no frame buffer and the screen stays black.
-  efi: ['efi_gop', 'efifwsetup'],
+  efi: efiModules,
+  'arm64-efi': efiModules,
+  'arm-efi': efiModules,
 };
 /** gpg signs with SHA-512 or, by preference of the key, SHA-256. */
 const signatureModules = ['pgp', 'gcry_rsa', 'gcry_sha256', 'gcry_sha512'];
@@ -193,14 +211,18 @@ fi
 `;
 }
 
-/** The arguments of `grub-mkimage` for one core image (grub-mkimage(1)). */
+/**
+ * The arguments of `grub-mkimage` for one core image (grub-mkimage(1)).
+ * @param from the directory with the platform's folder of modules
+ */
 export function mkimageArguments(
   platform: GrubPlatform,
   files: { readonly output: string; readonly memdisk: string; readonly publicKey: string | undefined },
+  from: string = grubDirectory,
 ): string[] {
-  const { folder, format } = platforms[platform];
+  const { folder, format } = grubPlatforms[platform];
   return [
-    ...['--directory', join(grubDirectory, folder), '--format', format, '--output', files.output],
+    ...['--directory', join(from, folder), '--format', format, '--output', files.output],
     ...['--prefix', '(memdisk)/boot/grub', '--memdisk', files.memdisk],
     ...(files.publicKey === undefined ? [] : ['--pubkey', files.publicKey]),
     ...grubModules(platform, files.publicKey !== undefined),
@@ -211,6 +233,7 @@ export function mkimageArguments(
  * Makes a GRUB core image that starts from its own memory disk: for BIOS with the boot sector of a CD in front, for
  * UEFI a PE executable. The bytes depend on GRUB's version and on `options` alone.
  * @param scratch a directory for what goes in
+ * @param from the directory with the platform's folder of modules (see `findGrub`)
  * @returns the path of the core image, in `scratch`
  * @throws ReliveError `tool-missing`, `tool-failed`
  */
@@ -219,8 +242,9 @@ export async function makeGrubImage(
   options: GrubOptions,
   scratch: string,
   context: Context,
+  from: string = grubDirectory,
 ): Promise<string> {
-  await requireGrub(platform);
+  await requireGrub(platform, from);
   const memdisk = join(scratch, `${platform}.tar`);
   const { start, menu } = grubScripts(options);
   const scripts = [
@@ -231,22 +255,23 @@ export async function makeGrubImage(
   const publicKey = options.publicKey === undefined ? undefined : join(scratch, `${platform}.gpg`);
   if (publicKey !== undefined) await writeFile(publicKey, options.publicKey ?? '');
   const output = join(scratch, `${platform}.img`);
-  await run('grub-mkimage', mkimageArguments(platform, { output, memdisk, publicKey }), {
+  await run('grub-mkimage', mkimageArguments(platform, { output, memdisk, publicKey }, from), {
     signal: context.signal,
   });
   return output;
 }
 
-async function requireGrub(platform: GrubPlatform): Promise<void> {
-  const { folder, brings } = platforms[platform];
-  try {
-    await access(join(grubDirectory, folder, 'kernel.img'));
-  } catch (error) {
-    throw new ReliveError('tool-missing', `GRUB's ${folder} modules are not installed`, {
-      hint: `apt-get install ${brings} (relive doctor lists all that is missing)`,
-      cause: error,
-    });
-  }
+/** Whether a directory has a platform's modules. */
+export async function hasGrub(platform: GrubPlatform, from: string): Promise<boolean> {
+  return await exists(join(from, grubPlatforms[platform].folder, 'kernel.img'));
+}
+
+async function requireGrub(platform: GrubPlatform, from: string): Promise<void> {
+  if (await hasGrub(platform, from)) return;
+  const { folder, brings } = grubPlatforms[platform];
+  throw new ReliveError('tool-missing', `GRUB's ${folder} modules are not installed`, {
+    hint: `apt-get install ${brings} (relive doctor lists all that is missing)`,
+  });
 }
 
 /**
@@ -254,6 +279,6 @@ async function requireGrub(platform: GrubPlatform): Promise<void> {
  * image begins.
  */
 export async function hybridBootSector(): Promise<string> {
-  await requireGrub('pc');
-  return join(grubDirectory, platforms.pc.folder, 'boot_hybrid.img');
+  await requireGrub('pc', grubDirectory);
+  return join(grubDirectory, grubPlatforms.pc.folder, 'boot_hybrid.img');
 }

@@ -7,7 +7,14 @@ import { explainDiskFull, freeBytes, sha256, syncDirectory } from '../host/files
 import { run } from '../host/process.ts';
 import { type StoredImage, storePaths } from '../image/store.ts';
 import { makeEfiPartition } from './efi.ts';
-import { type GrubOptions, hybridBootSector, makeGrubImage } from './grub.ts';
+import {
+  type EfiPlatform,
+  efiPrograms,
+  type GrubOptions,
+  grubDirectory,
+  hybridBootSector,
+  makeGrubImage,
+} from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
 
 export interface IsoOptions {
@@ -21,6 +28,12 @@ export interface IsoOptions {
   readonly volumeId: string;
   /** Seconds since 1970 that every time in the ISO gets. */
   readonly sourceDateEpoch: number;
+  /** Whether BIOS starts it, too. */
+  readonly bios: boolean;
+  /** What UEFI starts. */
+  readonly efi: EfiPlatform;
+  /** The directory with the folder of GRUB's modules for `efi`; the host's own unless given. */
+  readonly efiModules?: string;
   /** Seconds that the menu waits; 3 unless given. */
   readonly menuSeconds?: number;
 }
@@ -123,7 +136,27 @@ function xorrisoDate(epoch: number): string {
 }
 
 /**
- * Writes a hybrid ISO with one image into `path`, which is begun anew: for BIOS and UEFI, from a CD or byte for byte
+ * What BIOS starts: from a CD by El Torito, from a stick by the boot sector. The dummy partition with the active flag is
+ * for BIOSes that skip a disk without one.
+ * @returns files of the ISO, and xorriso's options, to stand before those of UEFI
+ */
+async function biosParts(
+  grub: GrubOptions,
+  scratch: string,
+  context: Context,
+): Promise<{ readonly files: readonly IsoFile[]; readonly options: readonly string[] }> {
+  const path = '/boot/grub/eltorito.img';
+  const source = await makeGrubImage('pc', grub, scratch, context);
+  const options = [
+    ...['-b', path, '-no-emul-boot', '-boot-load-size', '4'],
+    ...['-boot-info-table', '--grub2-boot-info', '--grub2-mbr', await hybridBootSector()],
+    ...['--mbr-force-bootable', '-eltorito-alt-boot'],
+  ];
+  return { files: [{ path, source }], options };
+}
+
+/**
+ * Writes a hybrid ISO with one image into `path`, which is begun anew: for UEFI and, where wanted, BIOS, from a CD or byte for byte
  * on a USB stick, laid out like a store (/live, /images) so that one way of finding images serves all media.
  * Use `writeIso`, unless nobody else knows `path`.
  *
@@ -158,14 +191,19 @@ export async function writeIsoInto(
   };
   const identity = sha256(`${options.image.name}\n${options.sourceDateEpoch}\n`);
   const date = xorrisoDate(options.sourceDateEpoch);
-  const bios = await makeGrubImage('pc', grub, scratch, context);
-  const program = await makeGrubImage('efi', grub, scratch, context);
+  const bios = options.bios ? await biosParts(grub, scratch, context) : undefined;
+  const program = await makeGrubImage(
+    options.efi,
+    grub,
+    scratch,
+    context,
+    options.efiModules ?? grubDirectory,
+  );
   const efi = join(scratch, 'efi-partition.img');
   const serial = Number.parseInt(identity.slice(0, 8), 16);
-  await makeEfiPartition(efi, program, { serial, sourceDateEpoch: options.sourceDateEpoch }, context);
-  const sector = await hybridBootSector();
-  const biosPath = '/boot/grub/eltorito.img';
-  const all = [{ path: biosPath, source: bios }, ...files];
+  const { sourceDateEpoch } = options;
+  await makeEfiPartition(efi, program, { name: efiPrograms[options.efi], serial, sourceDateEpoch }, context);
+  const all = [...(bios?.files ?? []), ...files];
   await run(
     'xorriso',
     [
@@ -173,14 +211,12 @@ export async function writeIsoInto(
       ...['-uid', '0', '-gid', '0', '-file-mode', '0444', '-dir-mode', '0555'],
       ...[`--modification-date=${date}`, '--set_all_file_dates', date],
       ...['--gpt_disk_guid', guidOf(identity), '-appid', 'RELIVE', '-publisher', '', '-preparer', ''],
-      // BIOS: from a CD by El Torito, from a stick by the boot sector. The dummy partition with the active flag is
-      // for BIOSes that skip a disk without one; the offset gives the partition a file system of its own.
-      ...['-b', biosPath, '-c', '/boot/boot.cat', '-no-emul-boot', '-boot-load-size', '4'],
-      ...['-boot-info-table', '--grub2-boot-info', '--grub2-mbr', sector],
-      ...['--mbr-force-bootable', '-partition_offset', '16'],
+      // The catalog wants a directory that is there. The offset gives the partition a file system of its own.
+      ...['-c', bios === undefined ? '/boot.cat' : '/boot/boot.cat', '-partition_offset', '16'],
+      ...(bios?.options ?? []),
       // UEFI: the same partition, from a CD by El Torito and from a stick by GPT.
       ...['-append_partition', '2', '0xef', efi, '-appended_part_as_gpt'],
-      ...['-eltorito-alt-boot', '-e', '--interval:appended_partition_2:all::', '-no-emul-boot'],
+      ...['-e', '--interval:appended_partition_2:all::', '-no-emul-boot'],
       // Without weights the data's order would follow the inode numbers of the host.
       ...all.flatMap(({ path: name }, index) => ['--sort-weight', String(all.length - index), name]),
       '-graft-points',

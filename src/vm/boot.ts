@@ -10,7 +10,15 @@ import { anonymousFile } from '../host/anonymous.ts';
 import { endGroup, start } from '../host/process.ts';
 import { type Accelerator, chooseAccelerator } from './accel.ts';
 import { Console, verdictOf } from './console.ts';
-import { type Firmware, firmwareVariables, qemuArguments } from './qemu.ts';
+import {
+  type Architecture,
+  type Firmware,
+  firmwaresOf,
+  firmwareVariables,
+  isHostsOwn,
+  machineProgram,
+  qemuArguments,
+} from './qemu.ts';
 import { Qmp } from './qmp.ts';
 
 /** After a bad sign the guest may go on for this long, so that the last screen shows all of its message. */
@@ -31,7 +39,9 @@ export interface BootOptions {
   readonly sectorSize: number;
   /** The image that must report itself healthy; any, where it is not known. */
   readonly image: string | undefined;
-  readonly firmware: Firmware;
+  readonly architecture: Architecture;
+  /** The usual one of such machines unless given: BIOS of PCs, else UEFI. */
+  readonly firmware: Firmware | undefined;
   readonly accelerator: Accelerator | 'auto';
   readonly memoryMib: number;
   readonly cpus: number;
@@ -61,7 +71,8 @@ const pressAgainSeconds = 5;
 
 /** Defaults measured in emulation on two cores; enough for a small server system. */
 export const bootDefaults = {
-  firmware: 'bios',
+  architecture: 'amd64',
+  firmware: undefined,
   accelerator: 'auto',
   memoryMib: 1024,
   cpus: 2,
@@ -82,6 +93,7 @@ export interface BootResult {
   readonly healthy: true;
   /** The name by which the guest called itself. */
   readonly image: string;
+  readonly firmware: Firmware;
   readonly accelerator: Accelerator;
   /** From the start of QEMU to the health line. */
   readonly seconds: number;
@@ -231,6 +243,26 @@ async function powerOff(guest: Guest, limitSeconds: number): Promise<boolean> {
   }
 }
 
+/** The firmware that is wanted, or the usual one. @throws ReliveError `usage` for one that such machines do not have */
+function firmwareOf({ architecture, firmware }: Pick<BootOptions, 'architecture' | 'firmware'>): Firmware {
+  const [usual = 'uefi', ...others] = firmwaresOf(architecture);
+  if (firmware === undefined || firmware === usual) return usual;
+  if (others.includes(firmware)) return firmware;
+  throw new ReliveError('usage', `--firmware ${firmware}: a machine for ${architecture} starts by ${usual}`);
+}
+
+/** @throws ReliveError `host-unable` for KVM where the guest's processor is not the host's */
+async function acceleratorOf(
+  { architecture, accelerator }: Pick<BootOptions, 'architecture' | 'accelerator'>,
+  context: Context,
+): Promise<Accelerator> {
+  if (isHostsOwn(architecture)) return await chooseAccelerator(accelerator, context);
+  if (accelerator !== 'kvm') return 'tcg';
+  throw new ReliveError('host-unable', `KVM does not run guests for ${architecture} on this host`, {
+    hint: '--accel tcg emulates the processor',
+  });
+}
+
 /**
  * Boots a medium in a virtual machine, waits until the guest reports itself healthy (`relive: healthy IMAGE` on its
  * serial console), and powers it off.
@@ -238,22 +270,27 @@ async function powerOff(guest: Guest, limitSeconds: number): Promise<boolean> {
  * Whatever happens, nothing is left: QEMU dies with us, and the only file it needs for itself, the UEFI variables, has
  * no name.
  * @throws ReliveError `guest-failed` with the last screen of the console, for a guest that reports itself unhealthy,
- *   panics, stops in its initramfs, ends or is not healthy in time; `host-unable`, `tool-missing`; the abort reason of
+ *   panics, stops in its initramfs, ends or is not healthy in time; `usage`, `host-unable`, `tool-missing`; the abort reason of
  *   the context
  */
 export async function bootImage(options: BootOptions, context: Context): Promise<BootResult> {
-  const accelerator = await chooseAccelerator(options.accelerator, context);
+  const { architecture } = options;
+  const firmware = firmwareOf(options);
+  const accelerator = await acceleratorOf(options, context);
   const variables =
-    options.firmware === 'uefi' ? await anonymousFile(await readFile(await firmwareVariables())) : undefined;
+    firmware === 'uefi'
+      ? await anonymousFile(await readFile(await firmwareVariables(architecture)))
+      : undefined;
   let guest: Guest | undefined;
   try {
     const started = performance.now();
     const since = (): number => (performance.now() - started) / 1000;
     context.emit({ event: 'stage', stage: bootStage, state: 'start' });
     const child = start(
-      'qemu-system-x86_64',
+      machineProgram(architecture),
       qemuArguments({
         ...options,
+        firmware,
         medium: resolve(options.medium),
         disks: options.disks.map((disk) => resolve(disk)),
         accelerator,
@@ -299,7 +336,7 @@ export async function bootImage(options: BootOptions, context: Context): Promise
     await Promise.race([options.whileHealthy?.() ?? Promise.resolve(), ended]);
     context.signal.throwIfAborted();
     if (child.exitCode !== null) {
-      return { healthy: true, image, accelerator, seconds, powerOffSeconds: 0, clean: true };
+      return { healthy: true, image, firmware, accelerator, seconds, powerOffSeconds: 0, clean: true };
     }
     context.emit({ event: 'stage', stage: powerOffStage, state: 'start' });
     const pressed = performance.now();
@@ -315,7 +352,7 @@ export async function bootImage(options: BootOptions, context: Context): Promise
         hint: 'systemd-logind or acpid must run in the guest for the power button to work',
       });
     }
-    return { healthy: true, image, accelerator, seconds, powerOffSeconds, clean };
+    return { healthy: true, image, firmware, accelerator, seconds, powerOffSeconds, clean };
   } finally {
     if (guest !== undefined && guest.child.exitCode === null && guest.child.signalCode === null) {
       endGroup(guest.child);

@@ -6,6 +6,7 @@ export type Firmware = 'bios' | 'uefi';
 
 /** A virtual machine, and the medium it boots from. */
 export interface Machine {
+  readonly architecture: Architecture;
   readonly firmware: Firmware;
   readonly accelerator: Accelerator;
   readonly memoryMib: number;
@@ -28,23 +29,94 @@ export interface Machine {
   readonly variables: string | undefined;
 }
 
-const ovmf = {
-  code: '/usr/share/OVMF/OVMF_CODE_4M.fd',
-  variables: '/usr/share/OVMF/OVMF_VARS_4M.fd',
-} as const;
+/** What a guest's machine is made of, by its architecture. */
+interface MachineKind {
+  readonly program: string;
+  /** QEMU's machine type, the emulated processor, the screen. */
+  readonly machine: string;
+  readonly processor: string;
+  readonly screen: string;
+  readonly firmwares: readonly Firmware[];
+  readonly uefi: { readonly code: string; readonly variables: string; readonly brings: string };
+}
+
+/**
+ * The processor of PCs is without cmpxchg16b: with it Linux 6.12 panicked under QEMU 7.2 (Debian 12) in all of five boots
+ * on two processors and in one of two on one, mostly in kmalloc right after that instruction, each time with garbage in
+ * the flags register; without it in none of ten. That QEMU spoils the flags there is read from those dumps, not from
+ * its source.
+ */
+const pc: MachineKind = {
+  program: 'qemu-system-x86_64',
+  machine: 'q35',
+  processor: 'qemu64,-cx16',
+  screen: 'VGA',
+  firmwares: ['bios', 'uefi'],
+  uefi: {
+    code: '/usr/share/OVMF/OVMF_CODE_4M.fd',
+    variables: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+    brings: 'ovmf',
+  },
+};
+const arm64: MachineKind = {
+  program: 'qemu-system-aarch64',
+  machine: 'virt',
+  processor: 'cortex-a57',
+  screen: 'virtio-gpu-pci',
+  firmwares: ['uefi'],
+  uefi: {
+    code: '/usr/share/AAVMF/AAVMF_CODE.fd',
+    variables: '/usr/share/AAVMF/AAVMF_VARS.fd',
+    brings: 'qemu-efi-aarch64',
+  },
+};
+const armhf: MachineKind = {
+  ...arm64,
+  program: 'qemu-system-arm',
+  // Above 4 GiB only kernels with large physical addresses see devices.
+  machine: 'virt,highmem=off',
+  processor: 'cortex-a15',
+  uefi: {
+    code: '/usr/share/AAVMF/AAVMF32_CODE.fd',
+    variables: '/usr/share/AAVMF/AAVMF32_VARS.fd',
+    brings: 'qemu-efi-arm',
+  },
+};
+const machines = { amd64: pc, i386: pc, arm64, armhf } as const;
+
+/** A processor that guests can have, by Debian's name for it. */
+export type Architecture = keyof typeof machines;
+
+export const guestArchitectures: readonly Architecture[] = ['amd64', 'i386', 'arm64', 'armhf'];
+
+/** The program that is this machine. */
+export function machineProgram(architecture: Architecture): string {
+  return machines[architecture].program;
+}
+
+/** What can start such a machine; the first is the usual one. */
+export function firmwaresOf(architecture: Architecture): readonly Firmware[] {
+  return machines[architecture].firmwares;
+}
+
+/** Whether KVM could run such a guest on this host, as far as its processor goes. */
+export function isHostsOwn(architecture: Architecture): boolean {
+  return machines[architecture] === pc && process.arch === 'x64';
+}
 
 /**
  * The template of UEFI variables, of which each guest gets a copy.
  * @throws ReliveError `tool-missing`
  */
-export async function firmwareVariables(): Promise<string> {
-  for (const file of [ovmf.code, ovmf.variables]) {
+export async function firmwareVariables(architecture: Architecture): Promise<string> {
+  const { uefi, firmwares } = machines[architecture];
+  for (const file of [uefi.code, uefi.variables]) {
     if (await exists(file)) continue;
     throw new ReliveError('tool-missing', `UEFI firmware for guests is not installed: ${file}`, {
-      hint: 'apt-get install ovmf, or boot by --firmware bios',
+      hint: `apt-get install ${uefi.brings}${firmwares.includes('bios') ? ', or boot by --firmware bios' : ''}`,
     });
   }
-  return ovmf.variables;
+  return uefi.variables;
 }
 
 /** A value inside a comma-separated option of QEMU: a comma is written twice (qemu(1), -drive). */
@@ -53,17 +125,7 @@ export function optionText(text: string): string {
 }
 
 /**
- * The processor. Emulated without cmpxchg16b: with it Linux 6.12 panicked under QEMU 7.2 (Debian 12) in all of five boots
- * on two processors and in one of two on one, mostly in kmalloc right after that instruction, each time with garbage in
- * the flags register; without it in none of ten. That QEMU spoils the flags there is read from those dumps, not from
- * its source.
- */
-function processor(accelerator: Accelerator): string {
-  return accelerator === 'kvm' ? 'host' : 'qemu64,-cx16';
-}
-
-/**
- * The arguments of qemu-system-x86_64 (qemu(1)). The first serial port is standard input and output, the machine
+ * The arguments of `machineProgram` (qemu(1)). The first serial port is standard input and output, the machine
  * protocol (QMP) is descriptor 3, a connected socket.
  */
 export function qemuArguments(machine: Machine): string[] {
@@ -73,19 +135,20 @@ export function qemuArguments(machine: Machine): string[] {
     machine.sectorSize === 512
       ? ''
       : `,logical_block_size=${machine.sectorSize},physical_block_size=${machine.sectorSize}`;
+  const { machine: type, processor, screen, uefi } = machines[machine.architecture];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-name', 'relive'],
-    ...['-machine', 'q35', '-cpu', processor(machine.accelerator)],
+    ...['-machine', type, '-cpu', machine.accelerator === 'kvm' ? 'host' : processor],
     ...['-accel', machine.accelerator === 'tcg' ? 'tcg,thread=multi' : 'kvm'],
     ...['-m', String(machine.memoryMib), '-smp', String(machine.cpus)],
     ...(machine.endOnRestart ? ['-no-reboot'] : []),
     ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
     ...['-chardev', 'socket,id=monitor,fd=3', '-mon', 'chardev=monitor,mode=control'],
-    ...['-device', 'VGA', '-device', 'virtio-rng-pci'],
+    ...['-device', screen, '-device', 'virtio-rng-pci'],
     ...(machine.firmware === 'bios'
       ? []
       : [
-          ...['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${ovmf.code}`],
+          ...['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${uefi.code}`],
           ...['-drive', `if=pflash,unit=1,format=raw,file=${optionText(machine.variables ?? '')}`],
         ]),
     ...(machine.attach === 'disk'

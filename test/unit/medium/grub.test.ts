@@ -54,6 +54,10 @@ test('a core image has the modules for signatures and the key only when they are
     ...['--format', 'x86_64-efi'],
   ]);
   expect(grubModules('pc', false)).toContain('biosdisk');
+  expect(mkimageArguments('arm64-efi', files, '/srv/grub').slice(0, 4)).toEqual([
+    ...['--directory', '/srv/grub/arm64-efi'],
+    ...['--format', 'arm64-efi'],
+  ]);
 });
 
 test('the EFI partition has room for the program and whole tracks', () => {

@@ -2,11 +2,12 @@ import { Duplex } from 'node:stream';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { kvmLimit, probeSector } from '../../../src/vm/accel.ts';
-import { type Machine, optionText, qemuArguments } from '../../../src/vm/qemu.ts';
+import { firmwaresOf, type Machine, optionText, qemuArguments } from '../../../src/vm/qemu.ts';
 import { LineCutter, Qmp } from '../../../src/vm/qmp.ts';
 import { errorLike } from '../../fixtures/expecting.ts';
 
 const machine: Machine = {
+  architecture: 'amd64',
   firmware: 'bios',
   accelerator: 'tcg',
   memoryMib: 512,
@@ -44,6 +45,14 @@ describe('the arguments of QEMU', () => {
   test('leave out cmpxchg16b where the processor is emulated', () => {
     expect(joined({})).toContain('-cpu qemu64,-cx16');
     expect(joined({ accelerator: 'kvm' })).toContain('-cpu host');
+  });
+
+  test('give ARM a machine without BIOS, whose first serial line its images know', () => {
+    const arm64 = joined({ architecture: 'arm64', firmware: 'uefi', variables: '/proc/1/fd/9' });
+    expect(arm64).toContain('-machine virt -cpu cortex-a57 -accel tcg');
+    expect(arm64).toContain('file=/usr/share/AAVMF/AAVMF_CODE.fd');
+    expect(joined({ architecture: 'armhf', firmware: 'uefi' })).toContain('AAVMF32_CODE.fd');
+    expect(firmwaresOf('armhf')).toEqual(['uefi']);
   });
 
   test('never let the guest write its medium', () => {

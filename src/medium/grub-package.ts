@@ -1,0 +1,148 @@
+import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
+import type { Context } from '../core/event.ts';
+import type { PackageEntry } from '../debian/packages.ts';
+import { compareVersions } from '../debian/version.ts';
+import { digestFile, exists } from '../host/files.ts';
+import { run } from '../host/process.ts';
+import { packageFile } from '../image/lock.ts';
+import type { Manifest } from '../image/manifest.ts';
+import { syncIndices } from '../mirror/indices.ts';
+import { fetchPool } from '../mirror/pool.ts';
+import { readPackages } from '../mirror/read-packages.ts';
+import type { Repository, Site } from '../site/site.ts';
+import { type GrubPlatform, grubDirectory, grubPlatforms, hasGrub } from './grub.ts';
+
+/** What packages are taken from: a site's repositories, by way of its mirror; unpacked into its cache. */
+export type PackageSource = Pick<Site, 'mirror' | 'cache' | 'repositories'>;
+
+/** The system that a GRUB is to start: it comes from the same repositories. */
+type Target = Pick<Manifest, 'image' | 'architecture' | 'repositories'>;
+
+/** The newest package of a name in some suites. */
+interface Found {
+  readonly repository: Repository;
+  readonly entry: PackageEntry & { readonly sha256: string };
+}
+
+/**
+ * Finds GRUB's modules for a platform: on this host, else in the package of the repositories which the image is made
+ * from. Debian offers the modules for ARM on ARM alone, but their files serve any host's grub-mkimage (tried: version
+ * 2.06 with modules of 2.12).
+ *
+ * The package is what the mirror's signed indices list; it is unpacked into the cache, by its SHA-256.
+ * @returns the directory which has the platform's folder
+ * @throws ReliveError `tool-missing` where neither has them; as `syncIndices` and `fetchPool`
+ */
+export async function findGrub(
+  platform: GrubPlatform,
+  source: Partial<PackageSource>,
+  target: Target,
+  context: Context,
+): Promise<string> {
+  if (await hasGrub(platform, grubDirectory)) return grubDirectory;
+  return await grubOfRepositories(platform, source, target, context);
+}
+
+async function grubOfRepositories(
+  platform: GrubPlatform,
+  { mirror, cache, repositories }: Partial<PackageSource>,
+  target: Target,
+  context: Context,
+): Promise<string> {
+  const { folder, brings } = grubPlatforms[platform];
+  const missing = (cause?: unknown): ReliveError =>
+    new ReliveError(
+      'tool-missing',
+      `GRUB's ${folder} modules are neither on this host nor in the repositories that ${target.image} is from`,
+      {
+        hint: `relive.yaml must have a repository with ${brings} for ${target.architecture}, by the name that the image knows`,
+        cause,
+      },
+    );
+  if (mirror === undefined || cache === undefined || repositories === undefined) throw missing();
+  const suites = target.repositories.flatMap(({ name, suite }) => {
+    const repository = repositories[name];
+    return repository?.suites.includes(suite) === true ? [{ repository, suite }] : [];
+  });
+  /** @param again whether to ask upstream for the indices of today */
+  const bring = async (again: boolean): Promise<string | undefined> => {
+    if (again) {
+      for (const repository of new Set(suites.map((each) => each.repository)))
+        await syncIndices(mirror, repository, {}, context);
+    }
+    const found = await newest(mirror, suites, brings, target.architecture, context);
+    if (found === undefined) return undefined;
+    return await unpacked({ mirror, cache }, found, platform, context);
+  };
+  try {
+    const there = await bring(false);
+    if (there !== undefined) return there;
+  } catch (error) {
+    // Never mirrored here; or listed by indices of yesterday, and replaced upstream since.
+    if (!isReliveError(error, 'not-found', 'download-failed')) throw error;
+    const now = await bring(true);
+    if (now !== undefined) return now;
+  }
+  throw missing();
+}
+
+async function newest(
+  mirror: string,
+  suites: readonly { readonly repository: Repository; readonly suite: string }[],
+  name: string,
+  architecture: string,
+  context: Context,
+): Promise<Found | undefined> {
+  let found: Found | undefined;
+  for (const { repository, suite } of suites) {
+    const take = (entry: PackageEntry): void => {
+      const { sha256 } = entry;
+      if (entry.package !== name || sha256 === undefined) return;
+      if (found === undefined || compareVersions(entry.version, found.entry.version) > 0)
+        found = { repository, entry: { ...entry, sha256 } };
+    };
+    for (const component of repository.components)
+      await readPackages(mirror, repository, suite, { component, architecture }, take, context);
+  }
+  return found;
+}
+
+/** Brings a package into the mirror and unpacks it, unless that was done before. */
+async function unpacked(
+  { mirror, cache }: Pick<PackageSource, 'mirror' | 'cache'>,
+  { repository, entry }: Found,
+  platform: GrubPlatform,
+  context: Context,
+): Promise<string> {
+  const { filename: path, size, sha256 } = entry;
+  const home = join(cache, 'grub');
+  const directory = join(home, `${entry.package}-${sha256}`);
+  const modules = join(directory, 'usr/lib/grub');
+  if (await exists(directory)) return modules;
+  await fetchPool(mirror, repository, [{ path, size, sha256 }], { offline: false }, context);
+  const file = packageFile({ mirror }, { repository: repository.name, path });
+  // What the mirror took note of may have changed since.
+  if ((await digestFile(file, 'sha256', context.signal)).digest !== sha256) {
+    throw new ReliveError('corrupt', `${file} is not what the index of ${repository.name} lists`, {
+      hint: `relive mirror repair ${repository.name}`,
+    });
+  }
+  await mkdir(home, { recursive: true });
+  const made = await mkdtemp(join(home, '.tmp-'));
+  try {
+    await run('dpkg-deb', ['--extract', file, made], context);
+    if (!(await hasGrub(platform, join(made, 'usr/lib/grub')))) {
+      const { folder } = grubPlatforms[platform];
+      throw new ReliveError('corrupt', `${file} has no GRUB modules for ${folder}`);
+    }
+    await rename(made, directory);
+  } catch (error) {
+    // Another relive was as fast.
+    if (systemCode(error) !== 'ENOTEMPTY' && systemCode(error) !== 'EEXIST') throw error;
+  } finally {
+    await rm(made, { recursive: true, force: true });
+  }
+  return modules;
+}

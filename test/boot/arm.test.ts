@@ -1,0 +1,72 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { exportIso, withBootableIso } from '../../src/medium/export.ts';
+import { loadSite } from '../../src/site/site.ts';
+import { type BootOptions, type BootResult, bootDefaults, bootImage } from '../../src/vm/boot.ts';
+import { recordingContext } from '../fixtures/context.ts';
+import { errorLike } from '../fixtures/expecting.ts';
+import { type GuestArchitecture, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
+import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
+
+let key: SigningKey;
+beforeAll(() => {
+  key = makeSigningKey('Test Images', 'rsa3072');
+});
+afterAll(() => key.remove());
+
+async function boot(
+  { site, image }: TinyStore,
+  architecture: GuestArchitecture,
+  options: Partial<BootOptions> = {},
+): Promise<BootResult> {
+  const context = recordingContext();
+  return await withBootableIso(
+    async () => await loadSite(site),
+    image,
+    context,
+    async (iso) => {
+      expect(iso.architecture).toBe(architecture);
+      const settings = { ...bootDefaults, memoryMib: 512, powerOffSeconds: 1, timeoutSeconds: 240 };
+      return await bootImage(
+        { ...settings, medium: iso.file, image: iso.image, architecture, ...options },
+        context,
+      );
+    },
+  );
+}
+
+describe.each(['arm64', 'armhf'] as const)('an image for %s', (architecture) => {
+  test('is an ISO for UEFI alone, which boots from a disk and a CD, and refuses a changed kernel', async () => {
+    const tiny = makeTinyStore('healthy', key, architecture);
+    onTestFinished(tiny.remove);
+    const { file } = await exportIso(
+      await loadSite(tiny.site),
+      'tiny',
+      join(tiny.site, 'a.iso'),
+      recordingContext(),
+    );
+    const report = execFileSync('xorriso', ['-indev', file, '-report_el_torito', 'plain'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    expect(report).toMatch(/El Torito boot img :.*UEFI/);
+    expect(report).not.toMatch(/El Torito boot img :.*BIOS/);
+
+    const screenshot = join(tiny.site, 'screen.png');
+    expect(await boot(tiny, architecture, { screenshot })).toMatchObject({
+      ...{ healthy: true, image: tiny.image, firmware: 'uefi', accelerator: 'tcg' },
+    });
+    expect(readFileSync(screenshot).subarray(1, 4).toString()).toBe('PNG');
+    expect(await boot(tiny, architecture, { attach: 'cd' })).toMatchObject({ healthy: true });
+
+    const kernel = join(tiny.imageDirectory, 'vmlinuz');
+    const bytes = readFileSync(kernel);
+    bytes[4_000_000] = (bytes[4_000_000] ?? 0) ^ 1;
+    writeFileSync(kernel, bytes);
+    await expect(boot(tiny, architecture)).rejects.toMatchObject(
+      errorLike('guest-failed', 'GRUB refused /images/tiny/20261122.01/vmlinuz'),
+    );
+  });
+});
