@@ -580,6 +580,36 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./medium-verify.ts'),
   },
   {
+    name: 'medium menu',
+    summary: 'show the menu that GRUB makes of a store',
+    description:
+      'GRUB makes its menu when it is shown: of the images that lie in the store then, the newest first, and of what it remembers of\nthem. This is the same menu, made here. Exit status 1 when GRUB would refuse an image.',
+    arguments: [
+      {
+        name: '[store]',
+        description: "a store, for example on a mounted medium (default: the site's)",
+        completes: 'directory',
+      },
+    ],
+    options: [
+      {
+        flags: '--check <how>',
+        description: 'how the GRUB of the medium checks what it reads',
+        choices: ['signature', 'checksum', 'none'],
+        default: 'signature',
+      },
+      { flags: '--next <image>', description: 'start this image once, at the next boot', completes: 'image' },
+    ],
+    examples: [
+      { command: 'relive medium menu', says: "of the site's own store" },
+      {
+        command: 'relive medium menu /mnt --next demo-20261122.01',
+        says: 'on a mounted medium; once this image',
+      },
+    ],
+    load: async () => await import('./medium-menu.ts'),
+  },
+  {
     name: 'vm',
     summary: 'boot an image here, in QEMU',
     description:

@@ -10,15 +10,11 @@ function consolesOf(architecture: string): readonly string[] {
   return ['console=tty0', `console=${serialLines[architecture] ?? 'ttyS0'},115200n8`];
 }
 
-/** Where the layers are read from: the medium, or RAM, copied there as they are or unpacked. */
-type Ram = BootManifest['boot']['ram'];
-
-/** The kernel command line of an image: live-boot's, relive's own (runtime/initramfs/relive), the profile's. */
-export function kernelCommandLine(
-  manifest: BootManifest,
-  manifestText: string,
-  ram: Ram = manifest.boot.ram,
-): string[] {
+/**
+ * The kernel command line of an image: live-boot's, relive's own (runtime/initramfs/relive), the profile's. Whoever
+ * starts the kernel adds where it runs from (relive.ram).
+ */
+export function kernelCommandLine(manifest: BootManifest, manifestText: string): string[] {
   const { parameters } = manifest.boot;
   return [
     'boot=live',
@@ -26,7 +22,6 @@ export function kernelCommandLine(
     `module=${manifest.image}`,
     `relive.image=${manifest.image}`,
     `relive.manifest=sha256:${sha256(manifestText)}`,
-    ...(ram === 'none' ? [] : [`relive.ram=${ram}`]),
     ...(parameters.some((parameter) => parameter.startsWith('console='))
       ? []
       : consolesOf(manifest.architecture)),
@@ -49,27 +44,71 @@ function quote(word: string): string {
 }
 
 /**
- * boot.cfg: the menu entry of an image, a GRUB script to be sourced with relive_root (a device, `(cd0)`) and
- * relive_dir (the image's directory there) set. An entry's body runs long after, so both are handed on as its
- * arguments. Whoever may switch the machine on may boot it (--unrestricted); changing entries is not for everybody, and
- * is for the medium's own configuration to forbid. The command line in it holds the manifest's digest: whoever checked
- * this file's signature can trust it.
- *
- * Kernel and initrd are loaded by `relive_boot ROOT DIR PARAMETER...`, a function of the medium's GRUB: plain `linux`
- * and `initrd` would start the kernel alone when the initrd is refused, and say nothing of which file it was.
+ * boot.cfg: what the menu says of an image, and how it is started. A GRUB script of one command, `relive_image IMAGE
+ * DESCRIPTION RAM PARAMETER...`, which the GRUB of the medium defines (runtime/grub/functions.cfg): that makes of it as
+ * many entries as it offers ways to start, and knows which file it is that cannot be loaded. IMAGE must be the name
+ * that the directory has, so that an older boot.cfg, signed as well, is not taken for that of a newer image. The
+ * parameters hold the manifest's digest: whoever checked this file's signature can trust it. RAM is where the system
+ * runs from unless another way is chosen: `none`, `layers`, `unpacked`.
  */
 export function bootConfiguration(manifest: BootManifest, manifestText: string): string {
-  const title = `${manifest.image} (${manifest.suite} ${manifest.architecture}, ${manifest.kind})`;
-  const entry = (text: string, id: string, ram: Ram): string[] => [
-    `menuentry ${quote(text)} --unrestricted --id ${quote(id)} "$relive_root" "$relive_dir" {`,
-    `  relive_boot "$2" "$3" ${kernelCommandLine(manifest, manifestText, ram).map(quote).join(' ')}`,
-    '}',
+  const words = [
+    manifest.image,
+    describe(manifest),
+    manifest.boot.ram,
+    ...kernelCommandLine(manifest, manifestText),
   ];
+  return `relive_image ${words.map(quote).join(' ')}\n`;
+}
+
+/** The day, the kind and the size of an image, for its line in a menu. */
+function describe({ version, suite, architecture, kind, layers }: BootManifest): string {
+  const day = version.replace(/^(\d{4})(\d{2})(\d{2}).*$/, '$1-$2-$3');
+  const size = layers.reduce((sum, layer) => sum + layer.size, 0);
+  return `${day}, ${kind}, ${Math.ceil(size / 1e6)} MB, ${suite} ${architecture}`;
+}
+
+/**
+ * boot.sha256: the SHA-256 of what GRUB loads, and of the manifest, in the order in which GRUB's hashsum checks them where no
+ * key is wanted. SHA256SUMS would not do: it names the layers, too, which the initramfs checks.
+ */
+export function bootChecksums(manifest: BootManifest, manifestText: string): string {
+  const files = {
+    'boot.cfg': sha256(bootConfiguration(manifest, manifestText)),
+    'manifest.json': sha256(manifestText),
+    vmlinuz: manifest.kernel.digest,
+    'initrd.img': manifest.initrd.digest,
+  };
+  return Object.entries(files)
+    .map(([name, digest]) => `${digest}  ${name}\n`)
+    .join('');
+}
+
+/**
+ * boot/grub/loopback.cfg of an ISO with one image: the menu for another's GRUB, which has opened the ISO as `$root` and
+ * says in `$iso_path` where it lies (the convention of loopback.cfg).
+ */
+export function loopbackConfiguration(
+  manifest: BootManifest,
+  manifestText: string,
+  directory: string,
+): string {
+  const entry = (title: string, ram: string): string[] => {
+    const words = [
+      ...kernelCommandLine(manifest, manifestText),
+      ...(ram === 'none' ? [] : [`relive.ram=${ram}`]),
+    ];
+    return [
+      `menuentry ${quote(title)} --unrestricted {`,
+      `  linux ${quote(`${directory}/vmlinuz`)} ${words.map(quote).join(' ')} findiso="$iso_path"`,
+      `  initrd ${quote(`${directory}/initrd.img`)}`,
+      '}',
+    ];
+  };
   const { image, boot } = manifest;
   return [
-    ...entry(title, image, boot.ram),
-    // With it the medium can be taken out. A profile whose images run from RAM anyway needs no second entry.
-    ...(boot.ram === 'none' ? entry(`${image}, copied to RAM`, `${image}-ram`, 'layers') : []),
+    ...entry(`${image}: ${describe(manifest)}`, boot.ram),
+    ...(boot.ram === 'none' ? entry(`${image}, copied to RAM`, 'layers') : []),
     '',
   ].join('\n');
 }

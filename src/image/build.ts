@@ -28,7 +28,7 @@ import { formatLock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
-import { bootConfiguration } from './boot-entry.ts';
+import { bootChecksums, bootConfiguration } from './boot-entry.ts';
 import { siteCommit } from './commit.ts';
 import { refusePrivateKeys, writePublicSite } from './factory.ts';
 import { gatherIngredients, type Ingredients } from './ingredients.ts';
@@ -301,6 +301,7 @@ async function publish(built: Built, { pack, serves }: Packing, context: Context
       await writeFile(join(directory, 'manifest.json'), text);
       if (boots(described) && output !== undefined) {
         await writeFile(join(directory, 'boot.cfg'), bootConfiguration(described, text));
+        await writeFile(join(directory, 'boot.sha256'), bootChecksums(described, text));
         await copyFile(join(output, kernelName), join(directory, kernelName));
         await copyFile(join(output, initrdName), join(directory, initrdName));
       }

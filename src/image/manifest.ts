@@ -47,7 +47,7 @@ export const manifestSchema = z.strictObject({
   initrd: z.nullable(z.strictObject({ digest, size })),
   boot: z.nullable(
     z.strictObject({
-      verify: z.enum(['signature', 'none']),
+      verify: z.enum(['signature', 'checksum', 'none']),
       ram: z.enum(['none', 'layers', 'unpacked']),
       parameters: z.array(z.string()),
     }),

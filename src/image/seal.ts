@@ -11,7 +11,7 @@ export function sealedFiles(bootable: boolean): readonly string[] {
 }
 
 /** What an image directory has for booting. */
-export const bootFiles = ['boot.cfg', 'vmlinuz', 'initrd.img'] as const;
+export const bootFiles = ['boot.cfg', 'vmlinuz', 'initrd.img', 'boot.sha256'] as const;
 /** The lists of checksums, each with its digest. */
 export const sumFiles = { SHA256SUMS: 'sha256', SHA512SUMS: 'sha512' } as const;
 /** Every file of an image directory that has a signature beside it. */

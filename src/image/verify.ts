@@ -4,7 +4,7 @@ import { isReliveError, messageOf, systemCode } from '../core/error.ts';
 import type { Context, Finding, FindingKind } from '../core/event.ts';
 import { digestFile, exists } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
-import { bootConfiguration } from './boot-entry.ts';
+import { bootChecksums, bootConfiguration } from './boot-entry.ts';
 import { boots, layerFile, type Manifest, parseManifest } from './manifest.ts';
 import { bootFiles, parseSums, sealedFiles, signedFiles, sumFiles } from './seal.ts';
 import { type StoredImage, storePaths } from './store.ts';
@@ -54,6 +54,7 @@ export async function verifyImage(
   }
   if (boots(manifest)) {
     await checkText(join(image.directory, 'boot.cfg'), bootConfiguration(manifest, text), find);
+    await checkText(join(image.directory, 'boot.sha256'), bootChecksums(manifest, text), find);
   }
   await checkText(storePaths.stack(store, image.name), stackText(manifest), find);
 

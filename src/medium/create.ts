@@ -166,8 +166,7 @@ async function makeMedium(
     await makeFileSystems(path, layout, tree, scratch, context);
   }
   await inStage(context, grubStage, async () => {
-    const images = wanted.map(({ image }) => image);
-    const grub = await mediumGrub(site, images, scratch, context);
+    const grub = await mediumGrub(site, scratch, context);
     await withDisk(path, async (disk) => {
       // The table last: a medium that was not finished is none.
       await disk.write(0, withProtectiveTable(await disk.read(0, 512), sectors));

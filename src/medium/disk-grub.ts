@@ -4,14 +4,13 @@ import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { exists } from '../host/files.ts';
 import { publicKeysFile } from '../image/keys.ts';
-import type { StoredImage } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { biosIsCurrent, installBios } from './bios.ts';
 import type { DiskBytes } from './bytes.ts';
 import { readFatFile, replaceFatFile } from './fat.ts';
 import { grubDirectory, makeGrubImage } from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
-import { type Layout, storeLabel } from './layout.ts';
+import type { Layout } from './layout.ts';
 
 /** Seconds that the menu of a medium waits. */
 const menuSeconds = 3;
@@ -25,39 +24,27 @@ export interface MediumGrub {
 }
 
 /**
- * The public keys by which GRUB and the checks of a medium go, or undefined where a site has none: then GRUB checks
- * nothing.
+ * The public keys by which GRUB and the checks of a medium go, or undefined where a site has none: then GRUB goes
+ * by checksums.
  */
 export async function mediumKeys(site: Pick<Site, 'keys'>): Promise<string | undefined> {
   const file = publicKeysFile(site);
   return (await exists(file)) ? file : undefined;
 }
 
-/** By profile, newest first, as `listImages` has them. */
-function inMenu(a: StoredImage, b: StoredImage): number {
-  if (a.profile !== b.profile) return a.profile < b.profile ? -1 : 1;
-  return a.version < b.version ? 1 : -1;
-}
-
 /**
- * Makes GRUB for a medium. Equal images, keys and versions of GRUB give equal bytes.
- * @param images those in the menu, in any order: by profile, the newest first; the first is started
+ * Makes GRUB for a medium. Equal keys and versions of GRUB give equal bytes.
  * @param scratch a directory for what goes in
  * @throws ReliveError `configuration` for a key that GRUB cannot use; `tool-missing`, `tool-failed`
  */
 export async function mediumGrub(
   site: Pick<Site, 'keys'>,
-  images: readonly StoredImage[],
   scratch: string,
   context: Context,
 ): Promise<MediumGrub> {
   const keys = await mediumKeys(site);
   const options = {
-    images: images.toSorted(inMenu).map(({ name, profile, version }) => ({
-      title: name,
-      directory: `/images/${profile}/${version}`,
-    })),
-    label: storeLabel,
+    check: keys === undefined ? ('checksum' as const) : ('signature' as const),
     publicKey: keys === undefined ? undefined : await readGrubKey(keys),
     timeoutSeconds: menuSeconds,
   };

@@ -1,15 +1,16 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { takeNameAway, withScratchDirectory } from '../host/anonymous.ts';
 import { exists } from '../host/files.ts';
+import { loopbackConfiguration } from '../image/boot-entry.ts';
 import { publicKeysFile } from '../image/keys.ts';
 import { boots, layerFile, verityFile } from '../image/manifest.ts';
 import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { findGrub, type PackageSource } from './grub-package.ts';
-import { type IsoOptions, isoStage, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
+import { type IsoOptions, isoStage, placeOf, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
 
 /**
  * Where the images and the public keys of a site are; absolute paths. What is not on this host (GRUB for another
@@ -43,6 +44,7 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
       },
     );
   }
+  const text = await readFile(join(image.directory, 'manifest.json'), 'utf8');
   const keys = publicKeysFile(site);
   const signed = manifest.boot.verify === 'signature';
   if (signed && !(await exists(keys))) {
@@ -54,7 +56,9 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
     store: site.store,
     image,
     layers: manifest.layers.flatMap((layer) => [layerFile(layer), verityFile(layer)]),
+    check: manifest.boot.verify,
     publicKey: signed ? keys : undefined,
+    loopback: loopbackConfiguration(manifest, text, placeOf(image)),
     volumeId: volumeIdOf(image.name),
     sourceDateEpoch: manifest.sourceDateEpoch,
     ...starter,

@@ -9,6 +9,7 @@ import { type BootManifest, boots, layerFile, parseManifest, verityFile } from '
 import { decide, type Retention } from '../image/retention.ts';
 import { sealedFiles, signedFiles } from '../image/seal.ts';
 import { findImage, listImages, readManifest, type StoredImage, storePaths } from '../image/store.ts';
+import { makeEnvironment } from './environment.ts';
 
 /** What a PC can boot. */
 const architectures: readonly string[] = ['amd64', 'i386'];
@@ -299,6 +300,7 @@ export async function fillStore(plan: FillPlan, root: string, context: Context):
     }
   });
   await rm(temporary, { recursive: true, force: true });
+  await makeEnvironment(root);
   await syncDirectory(root);
 }
 

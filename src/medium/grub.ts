@@ -1,7 +1,8 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { home } from '../core/home.ts';
 import { exists } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { tarOf } from './tar.ts';
@@ -9,23 +10,24 @@ import { tarOf } from './tar.ts';
 /** `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. The others: UEFI on ARM. */
 export type GrubPlatform = 'pc' | 'efi' | 'arm64-efi' | 'arm-efi';
 
-/** What the GRUB of a medium is made for. */
+/** How GRUB checks what it reads: by its signature, by checksums kept beside it, or not at all. */
+export const grubChecks = ['signature', 'checksum', 'none'] as const;
+export type GrubCheck = (typeof grubChecks)[number];
+
+/** What the GRUB of a medium is made for. Its menu is made when it is shown, of the images and ISO files it finds then. */
 export interface GrubOptions {
-  /** The directories of the images in the menu, as paths on the medium; the first is started. */
-  readonly images: readonly { readonly title: string; readonly directory: string }[];
-  /** The label of the medium's file system, by which GRUB finds it. */
-  readonly label: string;
-  /** A binary OpenPGP public key; every file that GRUB reads must then be signed by it. */
+  readonly check: GrubCheck;
+  /** A binary OpenPGP public key; wanted for `signature`, and for nothing else. */
   readonly publicKey: Uint8Array | undefined;
-  /** Seconds which the menu waits before it starts the first image. */
+  /** Seconds which the menu waits before it starts an image; 0: none. */
   readonly timeoutSeconds: number;
 }
 
 /** Where Debian's grub-pc-bin, grub-efi-amd64-bin, ... put what core images are made of. */
 export const grubDirectory = '/usr/lib/grub';
 
-/** The menu, inside GRUB. */
-const menuFile = '(memdisk)/boot/grub/menu.cfg';
+/** GRUB's scripts as they lie in runtime/grub/, and inside GRUB in /boot/grub/ of its memory disk. */
+export const grubScripts = ['grub.cfg', 'functions.cfg', 'menu.cfg'] as const;
 
 /** Names by platform: the folder of modules, the format of `grub-mkimage`, the package that brings them. */
 export const grubPlatforms = {
@@ -49,18 +51,9 @@ export type EfiPlatform = keyof typeof efiPrograms;
 
 const commonModules = [
   ...['memdisk', 'tar', 'normal', 'configfile', 'test', 'true', 'echo', 'sleep', 'terminal', 'serial'],
-  ...[
-    'part_msdos',
-    'part_gpt',
-    'iso9660',
-    'ext2',
-    'exfat',
-    'search',
-    'search_label',
-    'linux',
-    'reboot',
-    'halt',
-  ],
+  // regexp brings `*` in names, too; probe tells a file system by its UUID to the system that is started.
+  ...['regexp', 'probe', 'loadenv', 'loopback', 'linux', 'reboot', 'halt'],
+  ...['part_msdos', 'part_gpt', 'iso9660', 'fat', 'exfat', 'ext2', 'btrfs', 'xfs', 'squash4'],
 ];
 // Without efi_gop the kernel gets no frame buffer and the screen stays black.
 const efiModules: readonly string[] = ['efi_gop', 'efifwsetup'];
@@ -70,145 +63,16 @@ const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
   'arm64-efi': efiModules,
   'arm-efi': efiModules,
 };
-/** gpg signs with SHA-512 or, by preference of the key, SHA-256. */
-const signatureModules = ['pgp', 'gcry_rsa', 'gcry_sha256', 'gcry_sha512'];
+const checkModules: Readonly<Record<GrubCheck, readonly string[]>> = {
+  // gpg signs with SHA-512 or, by preference of the key, SHA-256.
+  signature: ['pgp', 'gcry_rsa', 'gcry_sha256', 'gcry_sha512'],
+  checksum: ['hashsum', 'gcry_sha256'],
+  none: [],
+};
 
 /** The modules of a core image: all that it will ever have, since a medium carries no loose ones. */
-export function grubModules(platform: GrubPlatform, signed: boolean): readonly string[] {
-  return [...commonModules, ...platformModules[platform], ...(signed ? signatureModules : [])];
-}
-
-/**
- * Text as one word of a GRUB script (GRUB manual, "Quoting": between single quotes nothing is special).
- * @throws ReliveError `unsafe-path` for what no name of ours has: quotes and control characters
- */
-function quoted(text: string): string {
-  // eslint-disable-next-line no-control-regex -- these are the characters to refuse
-  if (/['\u0000-\u001f\u007f]/.test(text)) {
-    throw new ReliveError('unsafe-path', `a name for GRUB holds a quote or control character: ${text}`);
-  }
-  return `'${text}'`;
-}
-
-/**
- * The scripts that run inside GRUB: they sit in the core image, so they are as trustworthy as GRUB itself. The first
- * one runs once, the menu again after each refusal.
- *
- * What it gives each image's boot.cfg, which it sources in turn:
- * - `$relive_root` and `$relive_dir`: the device ("(cd0)") and the image's directory on it, while it is sourced;
- * - `relive_boot ROOT DIR PARAMETER...`: loads DIR/vmlinuz and DIR/initrd.img and starts them. It never comes back:
- *   GRUB would start a kernel whose initrd it has just refused, as an entry that has printed errors is "booted"
- *   all the same when a kernel is loaded (grub-core/normal/menu.c), so a refusal ends in a new menu.
- *
- * With a key the command line and the editing of entries are closed: `check_signatures=no` or `init=/bin/sh` typed
- * there would undo the signatures. Entries need `--unrestricted` then.
- */
-export function grubScripts(options: GrubOptions): { readonly start: string; readonly menu: string } {
-  const signed = options.publicKey !== undefined;
-  // Not `search --file`: that checks the file's signature and calls a bad one "no such device".
-  const label = quoted(options.label);
-  const start = `# Made by relive.
-if serial --unit=0 --speed=115200; then
-  terminal_input --append serial
-  terminal_output --append serial
-fi
-${signed ? 'set superusers=""\nexport superusers\n' : ''}
-function relive_refused {
-  echo
-  echo "relive: refused: $1"
-  echo "It is missing, damaged or not signed with the key of this medium."
-  set relive_last="$1"
-  set relive_stop=1
-  export relive_last
-  export relive_stop
-  echo "The menu follows in 10 s, or at once with Esc."
-  sleep --interruptible 10
-}
-
-function relive_boot {
-  set relive_at="$1$2"
-  set relive_name="$2"
-  shift
-  shift
-  echo "relive: loading $relive_name/vmlinuz"
-  if linux "$relive_at/vmlinuz" "$@"; then
-    echo "relive: loading $relive_name/initrd.img"
-    if initrd "$relive_at/initrd.img"; then
-      boot
-      relive_refused "$relive_name/vmlinuz"
-    else
-      relive_refused "$relive_name/initrd.img"
-    fi
-  else
-    relive_refused "$relive_name/vmlinuz"
-  fi
-  while true; do
-    configfile ${menuFile}
-  done
-}
-
-if search --no-floppy --set=relive_found --label ${label}; then
-  set relive_root="($relive_found)"
-else
-  # A slow stick.
-  sleep 3
-  if search --no-floppy --set=relive_found --label ${label}; then
-    set relive_root="($relive_found)"
-  else
-    echo "relive: no medium has the label "${label}
-    relive_refused ${label}
-  fi
-fi
-export relive_root
-source ${menuFile}
-`;
-  const menu = `# Made by relive.
-${options.images.map((image) => imageScript(image, signed)).join('\n')}
-if [ -n "$relive_last" ]; then
-  menuentry "Refused: $relive_last" --unrestricted "$relive_last" {
-    relive_refused "$2"
-  }
-fi
-menuentry 'Restart' --unrestricted {
-  reboot
-}
-menuentry 'Power off' --unrestricted {
-  halt
-}
-if [ "$grub_platform" = efi ]; then
-  menuentry 'Firmware settings' --unrestricted {
-    fwsetup
-  }
-fi
-
-set default=0
-if [ "$relive_stop" = 1 ]; then
-  set timeout=-1
-else
-  set timeout=${options.timeoutSeconds}
-fi
-`;
-  return { start, menu };
-}
-
-/** `source` says nothing of its success, so the file is tried first; sourcing checks the signature itself again. */
-function imageScript({ title, directory }: GrubOptions['images'][number], signed: boolean): string {
-  const file = '"$relive_root$relive_dir/boot.cfg"';
-  const readable = signed
-    ? `verify_detached ${file} "$relive_root$relive_dir/boot.cfg.sig"`
-    : `[ -s ${file} ]`;
-  return `set relive_dir=${quoted(directory)}
-if [ -n "$relive_root" ]; then
-  if ${readable}; then
-    source ${file}
-  else
-    relive_refused "$relive_dir/boot.cfg"
-    menuentry ${quoted(`${title}: refused`)} --unrestricted "$relive_dir/boot.cfg" {
-      relive_refused "$2"
-    }
-  fi
-fi
-`;
+export function grubModules(platform: GrubPlatform, check: GrubCheck): readonly string[] {
+  return [...commonModules, ...platformModules[platform], ...checkModules[check]];
 }
 
 /**
@@ -217,6 +81,7 @@ fi
  */
 export function mkimageArguments(
   platform: GrubPlatform,
+  check: GrubCheck,
   files: { readonly output: string; readonly memdisk: string; readonly publicKey: string | undefined },
   from: string = grubDirectory,
 ): string[] {
@@ -225,13 +90,19 @@ export function mkimageArguments(
     ...['--directory', join(from, folder), '--format', format, '--output', files.output],
     ...['--prefix', '(memdisk)/boot/grub', '--memdisk', files.memdisk],
     ...(files.publicKey === undefined ? [] : ['--pubkey', files.publicKey]),
-    ...grubModules(platform, files.publicKey !== undefined),
+    ...grubModules(platform, check),
   ];
+}
+
+/** The settings that the scripts begin with. */
+function settings({ check, timeoutSeconds }: GrubOptions): string {
+  return `set relive_check=${check}\nset relive_timeout=${timeoutSeconds}\n`;
 }
 
 /**
  * Makes a GRUB core image that starts from its own memory disk: for BIOS with the boot sector of a CD in front, for
- * UEFI a PE executable. The bytes depend on GRUB's version and on `options` alone.
+ * UEFI a PE executable. Its scripts (runtime/grub/) sit in it, so they are as trustworthy as GRUB itself. The bytes
+ * depend on GRUB's version and on `options` alone.
  * @param scratch a directory for what goes in
  * @param from the directory with the platform's folder of modules (see `findGrub`)
  * @returns the path of the core image, in `scratch`
@@ -244,20 +115,32 @@ export async function makeGrubImage(
   context: Context,
   from: string = grubDirectory,
 ): Promise<string> {
+  const { check, publicKey } = options;
+  if ((check === 'signature') !== (publicKey !== undefined)) {
+    throw new TypeError('GRUB gets a key to check signatures with, and for nothing else');
+  }
   await requireGrub(platform, from);
+  const scripts = await Promise.all(
+    grubScripts.map(async (name) => ({
+      path: `boot/grub/${name}`,
+      content: await readFile(join(home, 'runtime/grub', name), 'utf8'),
+    })),
+  );
   const memdisk = join(scratch, `${platform}.tar`);
-  const { start, menu } = grubScripts(options);
-  const scripts = [
-    { path: 'boot/grub/grub.cfg', content: start },
-    { path: 'boot/grub/menu.cfg', content: menu },
-  ];
-  await writeFile(memdisk, tarOf(scripts));
-  const publicKey = options.publicKey === undefined ? undefined : join(scratch, `${platform}.gpg`);
-  if (publicKey !== undefined) await writeFile(publicKey, options.publicKey ?? '');
+  await writeFile(
+    memdisk,
+    tarOf([...scripts, { path: 'boot/grub/settings.cfg', content: settings(options) }]),
+  );
+  const keyFile = publicKey === undefined ? undefined : join(scratch, `${platform}.gpg`);
+  if (keyFile !== undefined) await writeFile(keyFile, publicKey ?? '');
   const output = join(scratch, `${platform}.img`);
-  await run('grub-mkimage', mkimageArguments(platform, { output, memdisk, publicKey }, from), {
-    signal: context.signal,
-  });
+  await run(
+    'grub-mkimage',
+    mkimageArguments(platform, check, { output, memdisk, publicKey: keyFile }, from),
+    {
+      signal: context.signal,
+    },
+  );
   return output;
 }
 

@@ -1,4 +1,4 @@
-import { lstat, open, readdir, rename } from 'node:fs/promises';
+import { lstat, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
@@ -10,6 +10,7 @@ import { makeEfiPartition } from './efi.ts';
 import {
   type EfiPlatform,
   efiPrograms,
+  type GrubCheck,
   type GrubOptions,
   grubDirectory,
   hybridBootSector,
@@ -22,8 +23,12 @@ export interface IsoOptions {
   readonly image: StoredImage;
   /** The names of its files in STORE/live: SquashFS, and their hash trees. */
   readonly layers: readonly string[];
-  /** A file with the OpenPGP keys, binary or armoured, that GRUB is to insist on; undefined: GRUB checks nothing. */
+  /** How GRUB checks what it reads. */
+  readonly check: GrubCheck;
+  /** A file with the OpenPGP keys, binary or armoured, that GRUB is to insist on; for `signature` only. */
   readonly publicKey: string | undefined;
+  /** The text of boot/grub/loopback.cfg, the menu for another's GRUB that has the ISO as a file. */
+  readonly loopback: string;
   /** The name of the ISO 9660 volume; `volumeIdOf(image)` unless there is a reason. */
   readonly volumeId: string;
   /** Seconds since 1970 that every time in the ISO gets. */
@@ -72,7 +77,7 @@ function graft({ path, source }: IsoFile): string {
 }
 
 /** The directory of an image on a medium. */
-function placeOf({ profile, version }: StoredImage): string {
+export function placeOf({ profile, version }: StoredImage): string {
   return `/images/${profile}/${version}`;
 }
 
@@ -184,8 +189,7 @@ export async function writeIsoInto(
   }
   const publicKey = options.publicKey === undefined ? undefined : await readGrubKey(options.publicKey);
   const grub: GrubOptions = {
-    images: [{ title: options.image.name, directory: placeOf(options.image) }],
-    label: options.volumeId,
+    check: options.check,
     publicKey,
     timeoutSeconds: options.menuSeconds ?? 3,
   };
@@ -203,7 +207,9 @@ export async function writeIsoInto(
   const serial = Number.parseInt(identity.slice(0, 8), 16);
   const { sourceDateEpoch } = options;
   await makeEfiPartition(efi, program, { name: efiPrograms[options.efi], serial, sourceDateEpoch }, context);
-  const all = [...(bios?.files ?? []), ...files];
+  const loopback = join(scratch, 'loopback.cfg');
+  await writeFile(loopback, options.loopback);
+  const all = [...(bios?.files ?? []), { path: '/boot/grub/loopback.cfg', source: loopback }, ...files];
   await run(
     'xorriso',
     [

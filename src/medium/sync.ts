@@ -11,6 +11,7 @@ import type { Site } from '../site/site.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
 import { grubStage } from './create.ts';
 import { installGrub, mediumGrub, mediumKeys } from './disk-grub.ts';
+import { readEnvironment } from './environment.ts';
 import {
   type FillPlan,
   fillStore,
@@ -110,7 +111,10 @@ async function fill(root: string, free: () => Promise<number>, work: Work): Prom
   const { site, wanted, options, keys, context } = work;
   if (keys !== undefined) await refuseStrangers(root, keys, wanted, context);
   const plan = await planFill(site.store, wanted, root, options.check);
-  const names = wanted.map(({ image }) => image.name);
+  const environment = await readEnvironment(root);
+  const good = environment === 'damaged' ? undefined : environment?.relive_good;
+  // What the menu goes back to stays.
+  const names = [...wanted.map(({ image }) => image.name), ...(good === undefined ? [] : [good])];
   const removed: string[] = [];
   const policies = await policiesFor(root, work);
   if ((await free()) < plan.bytes) {
@@ -161,12 +165,11 @@ async function mendTable({ found }: OpenMedium, disk: DiskBytes): Promise<readon
 async function updateGrub(
   medium: OpenMedium,
   disk: DiskBytes,
-  images: readonly StoredImage[],
   scratch: string,
   work: Work,
 ): Promise<readonly string[]> {
   return await inStage(work.context, grubStage, async () => {
-    return await installGrub(disk, medium.layout, await mediumGrub(work.site, images, scratch, work.context));
+    return await installGrub(disk, medium.layout, await mediumGrub(work.site, scratch, work.context));
   });
 }
 
@@ -192,7 +195,7 @@ async function syncInPlace(medium: OpenMedium, scratch: string, work: Work): Pro
     free = await freeBytes(root);
     return result;
   });
-  const grub = await updateGrub(medium, medium.disk, filled.images, scratch, work);
+  const grub = await updateGrub(medium, medium.disk, scratch, work);
   if (filled.surplus.length > 0) {
     await withMountedStore(store, context, async (root) => {
       await removeImages(filled.surplus, root);
@@ -243,7 +246,7 @@ async function syncCopy(medium: OpenMedium, scratch: string, work: Work): Promis
     try {
       const disk = diskBytes(handle);
       const mended = await mendTable(medium, disk);
-      const grub = await updateGrub(medium, disk, filled.images, scratch, work);
+      const grub = await updateGrub(medium, disk, scratch, work);
       await handle.chmod((await stat(path)).mode & 0o7777);
       await disk.sync();
       await rename(copy, path);

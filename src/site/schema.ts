@@ -10,7 +10,7 @@ export const suites = ['trixie', 'bookworm'] as const;
 export const architectures = ['amd64', 'arm64', 'armhf', 'i386'] as const;
 export const hosts = ['bare-metal', 'virtual-machine', 'container'] as const;
 export const bootstraps = ['mmdebstrap', 'debootstrap'] as const;
-export const verifications = ['signature', 'none'] as const;
+export const verifications = ['signature', 'checksum', 'none'] as const;
 export const ramModes = ['none', 'layers', 'unpacked'] as const;
 /** The stages that a script may come after, in the order of a build; `live` is the last, just before packing. */
 export const scriptPoints = ['bootstrap', 'packages', 'files', 'configure', 'live'] as const;
@@ -464,7 +464,8 @@ const keys = {
       'Whether layers are copied to RAM as they are, or unpacked there, or read from the medium. Unless given: none',
   }),
   verify: z.enum(verifications).meta({
-    description: 'What GRUB checks before it starts the kernel. Unless given: signature',
+    description:
+      'What GRUB checks before it starts the kernel: signatures by the key of the site, checksums (SHA-256) where no key is wanted, nothing. Unless given: signature',
   }),
   factory: z.boolean().meta({
     description:

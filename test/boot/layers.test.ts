@@ -2,18 +2,22 @@ import { execFileSync } from 'node:child_process';
 import {
   closeSync,
   copyFileSync,
+  mkdirSync,
   openSync,
   readFileSync,
   readSync,
   rmSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { BootManifest } from '../../src/image/manifest.ts';
 import { layerFile } from '../../src/image/manifest.ts';
+import { readGrubKey } from '../../src/medium/grub-key.ts';
 import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
+import { diskOf, grubCd, MenuMachine } from '../fixtures/menu.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
 
@@ -188,4 +192,23 @@ describe('copied to RAM', () => {
       stopped(`${base(medium).slice(1)} is damaged: it has another SHA-256 than its manifest says`),
     );
   });
+});
+
+test('out of an ISO that is a file on a disk, into RAM; then nothing holds the disk', async () => {
+  const work = temporaryDirectory();
+  const store = join(work, 'store');
+  mkdirSync(join(store, 'isos'), { recursive: true });
+  const { iso, manifest } = mediumOf('none');
+  copyFileSync(iso, join(store, 'isos/demo.iso'));
+  const key = await readGrubKey(join(site.directory, 'keys/public.asc'));
+  const cd = await grubCd(work, { check: 'signature', publicKey: key, timeoutSeconds: 60 });
+  const machine = new MenuMachine(cd, [diskOf(store, Math.ceil(statSync(iso).size / 1e6) + 64)], 1024);
+  onTestFinished(async () => await machine.end());
+  // ISO files; the file; the image; copied to RAM.
+  for (const keys of ['\r', '\r', '\r', '\u000e\r']) {
+    await machine.entries();
+    machine.send(keys);
+  }
+  await machine.seen(new RegExp(`relive: ${manifest.image} is in RAM: the medium can be taken out`), 300);
+  expect(await machine.seen(/relive: (?:un)?healthy .*/, 300)).toContain(`healthy ${manifest.image}`);
 });

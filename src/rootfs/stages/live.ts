@@ -16,6 +16,7 @@ const files = [
   // live-boot sources the files there in the order of their names: its own begin with a number, this comes last.
   ['initramfs/relive', 'usr/lib/live/boot/9999-relive', 0o644],
   ['health/relive-health', 'usr/lib/relive/health', 0o755],
+  ['health/relive-health-good', 'usr/lib/relive/health-good', 0o755],
   ['health/relive-health.service', 'usr/lib/systemd/system/relive-health.service', 0o644],
   ['ssh/relive-ssh-host-keys.service', 'usr/lib/systemd/system/relive-ssh-host-keys.service', 0o644],
 ] as const;

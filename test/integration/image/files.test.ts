@@ -19,7 +19,15 @@ beforeAll(async () => {
   );
 });
 
-const sealed = ['SHA256SUMS', 'SHA512SUMS', 'boot.cfg', 'initrd.img', 'manifest.json', 'vmlinuz'];
+const sealed = [
+  'SHA256SUMS',
+  'SHA512SUMS',
+  'boot.cfg',
+  'boot.sha256',
+  'initrd.img',
+  'manifest.json',
+  'vmlinuz',
+];
 
 function output(command: string, ...args: readonly string[]): string {
   return execFileSync(command, args, {
@@ -46,7 +54,7 @@ describe('the seal stands up to the usual tools', () => {
     const sums = `${command.slice(0, -3).toUpperCase()}SUMS`;
     const lines = output(command, '--check', '--strict', sums).trimEnd().split('\n');
     expect(lines).toEqual([
-      ...['manifest.json', 'boot.cfg', 'vmlinuz', 'initrd.img'].map((name) => `${name}: OK`),
+      ...['manifest.json', 'boot.cfg', 'vmlinuz', 'initrd.img', 'boot.sha256'].map((name) => `${name}: OK`),
       ...site.manifest.layers.map(({ digest }) => `../../../live/${digest.slice(0, 16)}.squashfs: OK`),
     ]);
   });

@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isReliveError } from '../../../src/core/error.ts';
-import { bootConfiguration, kernelCommandLine } from '../../../src/image/boot-entry.ts';
+import {
+  bootChecksums,
+  bootConfiguration,
+  kernelCommandLine,
+  loopbackConfiguration,
+} from '../../../src/image/boot-entry.ts';
 import { type BootManifest, formatManifest } from '../../../src/image/manifest.ts';
 import { temporaryDirectory } from '../../support.ts';
 import { exampleManifest } from './example.ts';
@@ -17,11 +22,10 @@ function withParameters(...parameters: readonly string[]): BootManifest {
 const configurationOf = (manifest: BootManifest): string =>
   bootConfiguration(manifest, formatManifest(manifest));
 
-/** The arguments that a shell gives to `relive_boot`: its single quotes are GRUB's, and nothing else is special in them. */
+/** The arguments that a shell gives to `relive_image`: its single quotes are GRUB's, and nothing else is special in them. */
 function wordsOfEntry(configuration: string): string[] {
-  const line = configuration.split('\n').find((each) => each.startsWith('  relive_boot ')) ?? '';
-  const script = `relive_boot() { printf '%s\\n' "$@"; }\n${line}\n`;
-  return execFileSync('sh', ['-c', script], { encoding: 'utf8' }).split('\n').slice(1, -1);
+  const script = `relive_image() { printf '%s\\n' "$@"; }\n${configuration}`;
+  return execFileSync('sh', ['-c', script], { encoding: 'utf8' }).split('\n').slice(0, -1);
 }
 
 /** The last words of the kernel line, or that there is none. */
@@ -56,27 +60,16 @@ describe('the command line', () => {
 });
 
 describe('boot.cfg', () => {
-  test('is a menu entry for the medium, and one for RAM', () => {
-    const lines = configurationOf(exampleManifest).split('\n');
-    expect(lines[0]).toBe(
-      `menuentry 'demo-20261122.01 (trixie amd64, full)' --unrestricted --id 'demo-20261122.01' "$relive_root" "$relive_dir" {`,
-    );
-    expect(lines[1]).toMatch(/^ {2}relive_boot "\$2" "\$3" 'boot=live' /);
-    expect(lines[1]).not.toContain('relive.ram');
-    expect(lines[3]).toBe(
-      `menuentry 'demo-20261122.01, copied to RAM' --unrestricted --id 'demo-20261122.01-ram' "$relive_root" "$relive_dir" {`,
-    );
-    expect(lines[4]).toBe(
-      lines[1]?.replace(/( 'relive.manifest=\S+)/, "$1 'relive.ram=layers'") ?? 'no first entry',
-    );
-    expect(lines.slice(5)).toEqual(['}', '']);
-  });
-
-  test('is one entry where the profile has the image run from RAM', () => {
+  test('says what the image is, where it runs from, and the command line', () => {
+    const text = formatManifest(exampleManifest);
+    expect(wordsOfEntry(bootConfiguration(exampleManifest, text))).toEqual([
+      'demo-20261122.01',
+      '2026-11-22, full, 103 MB, trixie amd64',
+      'none',
+      ...kernelCommandLine(exampleManifest, text),
+    ]);
     const boot = { ...exampleManifest.boot, ram: 'unpacked' } as const;
-    const lines = configurationOf({ ...exampleManifest, boot }).split('\n');
-    expect(lines[1]).toContain(" 'relive.ram=unpacked' ");
-    expect(lines.slice(2)).toEqual(['}', '']);
+    expect(wordsOfEntry(configurationOf({ ...exampleManifest, boot }))[2]).toBe('unpacked');
   });
 
   test.each(['a"b', 'a$b', '$(reboot)', '`reboot`', 'a;b', 'a\\', '}', '{', '#x', '*', 'a b', '||'])(
@@ -110,6 +103,67 @@ describe('boot.cfg', () => {
   test('GRUB itself finds no fault in it', () => {
     const file = join(temporaryDirectory(), 'boot.cfg');
     writeFileSync(file, configurationOf(withParameters('$(x)', 'a;b', '"', '}', 'root=/dev/x')));
+    expect(execFileSync('grub-script-check', [file], { encoding: 'utf8' })).toBe('');
+  });
+});
+
+const digestOf = (content: string): string => createHash('sha256').update(content).digest('hex');
+
+test('boot.sha256 is what sha256sum checks', () => {
+  const directory = temporaryDirectory();
+  const text = formatManifest(exampleManifest);
+  const files = {
+    'boot.cfg': bootConfiguration(exampleManifest, text),
+    'manifest.json': text,
+    vmlinuz: 'a kernel',
+    'initrd.img': 'an initrd',
+  };
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), content);
+  const sums = bootChecksums(
+    {
+      ...exampleManifest,
+      kernel: { ...exampleManifest.kernel, digest: digestOf(files.vmlinuz) },
+      initrd: { ...exampleManifest.initrd, digest: digestOf(files['initrd.img']) },
+    },
+    text,
+  );
+  const output = execFileSync('sha256sum', ['--check', '--strict'], {
+    cwd: directory,
+    input: sums,
+    encoding: 'utf8',
+  });
+  expect(output).toBe('boot.cfg: OK\nmanifest.json: OK\nvmlinuz: OK\ninitrd.img: OK\n');
+});
+
+describe('loopback.cfg', () => {
+  const directory = '/images/demo/20261122.01';
+  const textOf = (manifest: BootManifest): string =>
+    loopbackConfiguration(manifest, formatManifest(manifest), directory);
+
+  test('is for any GRUB: no function of ours, and the ISO is named to the system', () => {
+    const lines = textOf(exampleManifest).split('\n');
+    expect(lines.filter((line) => line.startsWith('menuentry'))).toHaveLength(2);
+    const kernels = lines.filter((line) => line.startsWith('  linux '));
+    expect(kernels).toHaveLength(2);
+    for (const line of kernels) {
+      expect(line).toMatch(
+        /^ {2}linux '\/images\/demo\/20261122.01\/vmlinuz' 'boot=live' .* findiso="\$iso_path"$/,
+      );
+    }
+    expect(kernels[0]).not.toContain('relive.ram');
+    expect(kernels[1]).toContain(" 'relive.ram=layers' ");
+    expect(lines.join('\n')).not.toMatch(/relive_/);
+  });
+
+  test('has one entry where the profile has the image run from RAM', () => {
+    const boot = { ...exampleManifest.boot, ram: 'unpacked' } as const;
+    expect(textOf({ ...exampleManifest, boot }).match(/^menuentry/gm)).toHaveLength(1);
+    expect(textOf({ ...exampleManifest, boot })).toContain(" 'relive.ram=unpacked' ");
+  });
+
+  test('GRUB itself finds no fault in it', () => {
+    const file = join(temporaryDirectory(), 'loopback.cfg');
+    writeFileSync(file, textOf(withParameters('$(x)', 'a;b', '"', '}')));
     expect(execFileSync('grub-script-check', [file], { encoding: 'utf8' })).toBe('');
   });
 });

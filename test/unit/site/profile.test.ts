@@ -261,7 +261,7 @@ boot: {parameters: ["a b"], verify: signatur}
       expect.stringMatching(
         /^one\.yaml:16:21: boot\.parameters\[0\]: found "a b"; allowed: a kernel parameter/,
       ),
-      'one.yaml:16:37: boot.verify: found "signatur"; allowed: signature, none; did you mean signature?',
+      'one.yaml:16:37: boot.verify: found "signatur"; allowed: signature, checksum, none; did you mean signature?',
     ]);
   });
 
