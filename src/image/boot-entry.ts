@@ -15,13 +15,14 @@ function consolesOf(architecture: string): readonly string[] {
  * starts the kernel adds where it runs from (relive.ram).
  */
 export function kernelCommandLine(manifest: BootManifest, manifestText: string): string[] {
-  const { parameters } = manifest.boot;
+  const { parameters, http } = manifest.boot;
   return [
     'boot=live',
     // live-boot reads the stack from /live/IMAGE.module.
     `module=${manifest.image}`,
     `relive.image=${manifest.image}`,
     `relive.manifest=sha256:${sha256(manifestText)}`,
+    ...(http === undefined ? [] : [`relive.http=${http}`]),
     ...(parameters.some((parameter) => parameter.startsWith('console='))
       ? []
       : consolesOf(manifest.architecture)),

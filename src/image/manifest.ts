@@ -49,6 +49,8 @@ export const manifestSchema = z.strictObject({
     z.strictObject({
       verify: z.enum(['signature', 'checksum', 'none']),
       ram: z.enum(['none', 'layers', 'unpacked']),
+      /** Where the store is served that the image is fetched from. */
+      http: z.string().optional(),
       parameters: z.array(z.string()),
     }),
   ),

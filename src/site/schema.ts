@@ -463,6 +463,12 @@ const keys = {
     description:
       'Whether layers are copied to RAM as they are, or unpacked there, or read from the medium. Unless given: none',
   }),
+  http: syntax.archiveUrl
+    .refine((url) => url.startsWith('http:'), 'an http address')
+    .meta({
+      description:
+        'Where a store is served: the image is fetched from there into RAM, with the same checks, and no medium is looked for.',
+    }),
   verify: z.enum(verifications).meta({
     description:
       'What GRUB checks before it starts the kernel: signatures by the key of the site, checksums (SHA-256) where no key is wanted, nothing. Unless given: signature',
@@ -533,6 +539,7 @@ export const profileSchema = z
       .strictObject({
         parameters: keys.parameters.optional(),
         ram: keys.ram.optional(),
+        http: keys.http.optional(),
         verify: keys.verify.optional(),
       })
       .optional()
@@ -592,6 +599,7 @@ export const effectiveSchema = z
       .strictObject({
         parameters: keys.parameters.default([]),
         ram: keys.ram.default('none'),
+        http: keys.http.optional(),
         verify: keys.verify.default('signature'),
       })
       .prefault({}),

@@ -1,0 +1,87 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, cpSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { BootManifest } from '../../src/image/manifest.ts';
+import { layerFile } from '../../src/image/manifest.ts';
+import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
+import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
+import { temporaryDirectory } from '../support.ts';
+
+let site: TestSite;
+let iso: string;
+let manifest: BootManifest;
+let served: string;
+let server: ChildProcess;
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const address = probe.address();
+  probe.close();
+  await once(probe, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+/** A medium that starts the kernel, and has no layer; the store is served by a plain web server. */
+beforeAll(async () => {
+  site = await freshSite({ cache: true });
+  const port = await freePort();
+  const profile = join(site.directory, 'profiles/demo.yaml');
+  // QEMU's own network shows this machine's loopback interface there.
+  const http = `boot:\n  http: http://10.0.2.2:${port}/store\n`;
+  writeFileSync(profile, readFileSync(profile, 'utf8').replace(/^boot:\n/m, http));
+  await succeed(['build', 'demo', '--offline'], { site: site.directory });
+  iso = join(site.directory, 'demo.iso');
+  const whole = join(site.directory, 'whole.iso');
+  await succeed(['image', 'export', 'demo', '--iso', whole], { site: site.directory });
+  execFileSync(
+    'xorriso',
+    ['-indev', whole, '-outdev', iso, '-boot_image', 'any', 'replay', '-rm_r', '/live', '--'],
+    { stdio: 'ignore' },
+  );
+  rmSync(whole);
+  const { last } = await succeed(['image', 'show', 'demo'], { site: site.directory });
+  ({ manifest } = last as unknown as { manifest: BootManifest });
+  served = join(site.directory, 'served');
+  cpSync(site.store, join(served, 'store'), { recursive: true });
+  server = spawn(
+    'python3',
+    ['-m', 'http.server', String(port), '--bind', '127.0.0.1', '--directory', served],
+    { stdio: 'ignore' },
+  );
+});
+afterAll(() => {
+  server.kill();
+  removeSite(site);
+});
+
+async function boot(): Promise<CommandEnd & { readonly console: string }> {
+  const log = join(temporaryDirectory(), 'console.log');
+  const end = await runCommand(
+    ['vm', iso, '--accel', 'tcg', '--net', 'user', '--timeout', '400', '--log', log],
+    { site: site.directory },
+  );
+  return { ...end, console: readFileSync(log, 'utf8') };
+}
+
+test('an image is fetched over the network into RAM, and boots; a changed byte stops it', async () => {
+  const good = await boot();
+  expect(good.last).toMatchObject({ event: 'result', ok: true, image: manifest.image });
+  const [base] = manifest.layers;
+  if (base === undefined) throw new Error('no layers');
+  expect(good.console).toContain(`relive: fetching live/${layerFile(base)}`);
+
+  const layer = join(served, 'store/live', layerFile(base));
+  const descriptor = openSync(layer, 'r+');
+  writeSync(descriptor, Buffer.from([0x5a, 0xa5]), 0, 2, Math.floor(base.size / 2));
+  closeSync(descriptor);
+  const bad = await boot();
+  expect(bad.status).toBe(3);
+  expect(bad.last?.['message']).toContain(
+    `it stopped: live/${layerFile(base)} is damaged: it has another SHA-256 than its manifest says`,
+  );
+});
