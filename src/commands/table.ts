@@ -262,18 +262,38 @@ export const commands: readonly CommandSpec[] = [
         flags: '--name <user id>',
         description: "the key's user id (default: relive and the site's directory)",
       },
-      { flags: '--bits <number>', description: 'its length', choices: ['3072', '4096'], default: '3072' },
+      {
+        flags: '--bits <number>',
+        description: 'its length (default: 3072; 2048 for Secure Boot, as some firmware knows no other)',
+        choices: ['2048', '3072', '4096'],
+      },
       { flags: '--replace', description: 'sign with a new key from now on' },
+      {
+        flags: '--secure-boot',
+        description: 'make the keys of UEFI Secure Boot instead: PK, KEK and db, in keys/secure-boot',
+      },
     ],
     examples: [
       { command: 'relive keys create', says: 'make the key of this site' },
       { command: "relive keys create --name 'Lab <lab@example.org>'", says: 'with a user id of your own' },
+      { command: 'relive keys create --secure-boot', says: 'for profiles with "boot: {secureBoot: true}"' },
     ],
     load: async () => await import('./keys-create.ts'),
   },
   {
+    name: 'keys enroll',
+    summary: 'write what firmware needs to know the Secure Boot keys of the site',
+    description:
+      'For each of PK, KEK and db: NAME.cer (certificate), NAME.esl (list) and NAME.auth (list, signed by the key that may change it);\nand OVMF_VARS_4M.fd, the variables of a virtual machine with these keys and Secure Boot on. Nothing of it is secret.',
+    arguments: [
+      { name: '<directory>', description: 'where to write them; it is made', completes: 'directory' },
+    ],
+    examples: [{ command: 'relive keys enroll /media/stick/keys', says: "for a machine's firmware" }],
+    load: async () => await import('./keys-enroll.ts'),
+  },
+  {
     name: 'keys list',
-    summary: 'list the signing keys of the site',
+    summary: 'list the keys of the site, and the fingerprints (SHA-256) of its Secure Boot certificates',
     examples: [{ command: 'relive keys list', says: 'the newest one signs' }],
     load: async () => await import('./keys-list.ts'),
   },
@@ -630,8 +650,9 @@ export const commands: readonly CommandSpec[] = [
       },
       {
         flags: '--firmware <kind>',
-        description: 'what starts it (default: bios of PCs, else uefi)',
-        choices: ['bios', 'uefi'],
+        description:
+          'what starts it (default: bios of PCs, else uefi); secure-boot knows the keys of the site alone',
+        choices: ['bios', 'uefi', 'secure-boot'],
       },
       {
         flags: '--accel <kind>',

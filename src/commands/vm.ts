@@ -1,5 +1,6 @@
 import { ReliveError } from '../core/error.ts';
 import { exists } from '../host/files.ts';
+import { secureBootCertificates } from '../image/secure-boot-keys.ts';
 import { withBootableIso } from '../medium/export.ts';
 import { diskKind } from '../medium/target.ts';
 import { formatSeconds } from '../report/format.ts';
@@ -8,6 +9,8 @@ import { loadSite } from '../site/site.ts';
 import { bootDefaults, bootImage } from '../vm/boot.ts';
 import { type Architecture, guestArchitectures } from '../vm/qemu.ts';
 import { type Call, optionValue, requiredArgument } from './command.ts';
+
+const firmwares = ['bios', 'uefi', 'secure-boot'] as const;
 
 /** A whole number above zero, or the default where the option was not given. */
 function numberOption(call: Call, name: string, most: number, otherwise: number): number {
@@ -49,9 +52,14 @@ export async function run(call: Call): Promise<CommandResult> {
   const keep = call.options['keep'] === true;
   const log = optionValue(call, 'log');
   const screenshot = optionValue(call, 'screenshot');
+  const firmware = choice(call, 'firmware', firmwares, bootDefaults.firmware);
   const settings = {
     ...bootDefaults,
-    firmware: choice(call, 'firmware', ['bios', 'uefi'], bootDefaults.firmware),
+    firmware,
+    enrolled:
+      firmware === 'secure-boot'
+        ? await secureBootCertificates(await loadSite(call.siteDirectory))
+        : undefined,
     accelerator: choice(call, 'accel', ['auto', 'kvm', 'tcg'], bootDefaults.accelerator),
     network: choice(call, 'net', ['none', 'user'], bootDefaults.network),
     memoryMib: numberOption(call, 'memory', 1_048_576, bootDefaults.memoryMib),
@@ -81,11 +89,11 @@ export async function run(call: Call): Promise<CommandResult> {
       return await bootImage({ ...settings, ...machine, medium: file, image }, context);
     },
   );
-  const { image, firmware, accelerator, seconds, powerOffSeconds, clean } = result;
+  const { image, accelerator, seconds, powerOffSeconds, clean } = result;
   const end = clean ? `powered off in ${formatSeconds(powerOffSeconds)}` : 'had to be ended';
   return {
     ok: true,
     data: { ...result, log, screenshot },
-    text: `${image} is healthy: up in ${formatSeconds(seconds)} (${firmware}, ${accelerator}), ${end}`,
+    text: `${image} is healthy: up in ${formatSeconds(seconds)} (${result.firmware}, ${accelerator}), ${end}`,
   };
 }

@@ -47,6 +47,7 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
   },
   dpkg: { purpose: 'reading packages', ask: ['dpkg', '--version'], essential: true },
   e2fsprogs: { purpose: 'the store and the volumes of media', ask: ['mke2fs', '-V'] },
+  efitools: { purpose: 'keys of Secure Boot for firmware', need: 'suggested' },
   git: {
     purpose: 'recording the commit of a site in its images',
     ask: ['git', '--version'],
@@ -66,6 +67,7 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
   mmdebstrap: { purpose: 'the first stage of a build', ask: ['mmdebstrap', '--version'] },
   mount: { purpose: 'stacking layers', ask: ['mount', '--version'] },
   mtools: { purpose: 'EFI system partitions', ask: ['mcopy', '--version'] },
+  openssl: { purpose: 'keys of Secure Boot', ask: ['openssl', 'version'], need: 'suggested' },
   ovmf: {
     purpose: 'booting images here by UEFI',
     file: '/usr/share/OVMF/OVMF_CODE_4M.fd',

@@ -37,6 +37,8 @@ const packageOf: Readonly<Record<string, string>> = {
   'apt-mirror': 'apt-mirror',
   debmirror: 'debmirror',
   'dpkg-deb': 'dpkg',
+  openssl: 'openssl',
+  'sign-efi-sig-list': 'efitools',
   ftpsync: 'ftpsync',
   rsync: 'rsync',
   'qemu-system-aarch64': 'qemu-system-arm',

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { constants, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
@@ -28,6 +28,7 @@ import { formatLock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
+import { type Signer, signProgram } from './authenticode.ts';
 import { bootChecksums, bootConfiguration } from './boot-entry.ts';
 import { siteCommit } from './commit.ts';
 import { refusePrivateKeys, writePublicSite } from './factory.ts';
@@ -38,6 +39,7 @@ import { boots, formatManifest, type Manifest } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
 import { type Pack, type PackedSystem, packFull } from './packing.ts';
 import { sealImage } from './seal.ts';
+import { secureBootSigner } from './secure-boot-keys.ts';
 import {
   lockStore,
   newestImage,
@@ -128,6 +130,7 @@ export async function withLayers<T>(
   work: (built: Built) => Promise<T>,
 ): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
+  const signer = profile.boot.secureBoot ? await secureBootSigner(site) : undefined;
   const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
   const cache = await plainPath(site.cache, context);
   const scratch = join(cache, 'scratch');
@@ -143,7 +146,7 @@ export async function withLayers<T>(
       async () => await buildLayers(site, profile, { ...ingredients, own }, key, { cache, scratch }, context),
     );
     try {
-      return await work({ site, profile, ingredients, layers, key, scratch });
+      return await work({ site, profile, ingredients, layers, key, signer, scratch });
     } finally {
       await pruneLayers(site.cache);
     }
@@ -259,11 +262,13 @@ export interface Built {
   readonly ingredients: Ingredients;
   readonly layers: readonly Layer[];
   readonly key: BuildKey;
+  /** Who signs the kernel for Secure Boot, where the profile wants that. */
+  readonly signer: Signer | undefined;
   readonly scratch: string;
 }
 
 async function publish(built: Built, { pack, serves }: Packing, context: Context): Promise<BuildResult> {
-  const { site, profile, ingredients, layers, key } = built;
+  const { site, profile, ingredients, layers, key, scratch } = built;
   const commit = await siteCommit(site.directory, context);
   const inputs = sha256(
     canonicalJson({
@@ -273,6 +278,7 @@ async function publish(built: Built, { pack, serves }: Packing, context: Context
       relive: reliveVersion,
       // Another key is another seal.
       key: key.fingerprint,
+      ...(built.signer === undefined ? {} : { secureBoot: built.signer.certificate.fingerprint256 }),
       sourceDateEpoch: ingredients.sourceDateEpoch,
     }),
   );
@@ -284,7 +290,8 @@ async function publish(built: Built, { pack, serves }: Packing, context: Context
   const staging = await stagingDirectory(site.store);
   try {
     // Scripts may come after it.
-    const output = layers.find(({ stage }) => stage === liveName)?.output;
+    const live = layers.find(({ stage }) => stage === liveName)?.output;
+    const output = live === undefined ? undefined : await signedOutput(live, built.signer, scratch);
     const kernel = output === undefined ? undefined : await kernelOf(output);
     const packed = await packSystem(built, kernel, staging, pack, newest, context);
     const described = await describe(built, {
@@ -397,6 +404,18 @@ async function describe(
   };
 }
 
+/** What the live stage made, with a kernel that firmware lets start. */
+async function signedOutput(output: string, signer: Signer | undefined, scratch: string): Promise<string> {
+  if (signer === undefined) return output;
+  const directory = join(scratch, 'signed');
+  await mkdir(directory);
+  for (const name of [initrdName, 'kernel-version'])
+    await copyFile(join(output, name), join(directory, name), constants.COPYFILE_FICLONE);
+  const kernel = signProgram(await readFile(join(output, kernelName)), kernelName, signer);
+  await writeFile(join(directory, kernelName), kernel);
+  return directory;
+}
+
 async function describeBoot(
   { boot }: Profile,
   output: string | undefined,
@@ -405,6 +424,11 @@ async function describeBoot(
   return {
     kernel: { version: await kernelOf(output), ...(await digestFile(join(output, kernelName), 'sha256')) },
     initrd: await digestFile(join(output, initrdName), 'sha256'),
-    boot: { ...boot, parameters: [...boot.parameters] },
+    boot: {
+      verify: boot.verify,
+      ram: boot.ram,
+      ...(boot.secureBoot ? { secureBoot: true as const } : {}),
+      parameters: [...boot.parameters],
+    },
   };
 }

@@ -51,6 +51,8 @@ export const manifestSchema = z.strictObject({
       ram: z.enum(['none', 'layers', 'unpacked']),
       /** Where the store is served that the image is fetched from. */
       http: z.string().optional(),
+      /** Whether the kernel is signed for Secure Boot, and what starts it is to be. */
+      secureBoot: z.literal(true).optional(),
       parameters: z.array(z.string()),
     }),
   ),

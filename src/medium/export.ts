@@ -7,6 +7,7 @@ import { exists } from '../host/files.ts';
 import { loopbackConfiguration } from '../image/boot-entry.ts';
 import { publicKeysFile } from '../image/keys.ts';
 import { boots, layerFile, verityFile } from '../image/manifest.ts';
+import { secureBootSigner } from '../image/secure-boot-keys.ts';
 import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { findGrub, type PackageSource } from './grub-package.ts';
@@ -52,6 +53,7 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
       hint: 'copy the public keys of the site that made the image there',
     });
   }
+  const grub = await findGrub(starter.efi, site, manifest, context);
   return {
     store: site.store,
     image,
@@ -62,7 +64,9 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
     volumeId: volumeIdOf(image.name),
     sourceDateEpoch: manifest.sourceDateEpoch,
     ...starter,
-    efiModules: await findGrub(starter.efi, site, manifest, context),
+    efiModules: grub.modules,
+    secure:
+      grub.whole === undefined ? undefined : { signer: await secureBootSigner(site), whole: grub.whole },
   };
 }
 

@@ -18,7 +18,18 @@ import { type GrubPlatform, grubDirectory, grubPlatforms, hasGrub } from './grub
 export type PackageSource = Pick<Site, 'mirror' | 'cache' | 'repositories'>;
 
 /** The system that a GRUB is to start: it comes from the same repositories. */
-type Target = Pick<Manifest, 'image' | 'architecture' | 'repositories'>;
+type Target = Pick<Manifest, 'image' | 'architecture' | 'repositories' | 'boot'>;
+
+/** Directories with a platform's folder. */
+export interface GrubFiles {
+  readonly modules: string;
+  /** Whole GRUBs of Debian's, of the same version; where the system is for Secure Boot. */
+  readonly whole: string | undefined;
+}
+
+function wantsSecureBoot({ boot }: Target): boolean {
+  return boot?.secureBoot === true;
+}
 
 /** The newest package of a name in some suites. */
 interface Found {
@@ -31,8 +42,9 @@ interface Found {
  * from. Debian offers the modules for ARM on ARM alone, but their files serve any host's grub-mkimage (tried: version
  * 2.06 with modules of 2.12).
  *
+ * For Secure Boot it is always the one of the repositories: GRUB 2.06 of Debian 12 starts kernels only behind shim.
+ *
  * The package is what the mirror's signed indices list; it is unpacked into the cache, by its SHA-256.
- * @returns the directory which has the platform's folder
  * @throws ReliveError `tool-missing` where neither has them; as `syncIndices` and `fetchPool`
  */
 export async function findGrub(
@@ -40,8 +52,10 @@ export async function findGrub(
   source: Partial<PackageSource>,
   target: Target,
   context: Context,
-): Promise<string> {
-  if (await hasGrub(platform, grubDirectory)) return grubDirectory;
+): Promise<GrubFiles> {
+  const secure = wantsSecureBoot(target);
+  if (!secure && (await hasGrub(platform, grubDirectory)))
+    return { modules: grubDirectory, whole: undefined };
   return await grubOfRepositories(platform, source, target, context);
 }
 
@@ -50,14 +64,18 @@ async function grubOfRepositories(
   { mirror, cache, repositories }: Partial<PackageSource>,
   target: Target,
   context: Context,
-): Promise<string> {
+): Promise<GrubFiles> {
   const { folder, brings } = grubPlatforms[platform];
+  const secure = wantsSecureBoot(target);
+  const unsigned = brings.replace(/-bin$/, '-unsigned');
   const missing = (cause?: unknown): ReliveError =>
     new ReliveError(
       'tool-missing',
-      `GRUB's ${folder} modules are neither on this host nor in the repositories that ${target.image} is from`,
+      secure
+        ? `the repositories that ${target.image} is from have no GRUB for Secure Boot (${folder})`
+        : `GRUB's ${folder} modules are neither on this host nor in the repositories that ${target.image} is from`,
       {
-        hint: `relive.yaml must have a repository with ${brings} for ${target.architecture}, by the name that the image knows`,
+        hint: `relive.yaml must have a repository with ${brings}${secure ? ` and, of the same version, ${unsigned}` : ''} for ${target.architecture}, by the name that the image knows`,
         cause,
       },
     );
@@ -66,15 +84,22 @@ async function grubOfRepositories(
     const repository = repositories[name];
     return repository?.suites.includes(suite) === true ? [{ repository, suite }] : [];
   });
+  const find = async (name: string): Promise<Found | undefined> =>
+    await newest(mirror, suites, name, target.architecture, context);
+  const unpack = async (found: Found, file: string): Promise<string> =>
+    await unpacked({ mirror, cache }, found, join(folder, file), context);
   /** @param again whether to ask upstream for the indices of today */
-  const bring = async (again: boolean): Promise<string | undefined> => {
+  const bring = async (again: boolean): Promise<GrubFiles | undefined> => {
     if (again) {
       for (const repository of new Set(suites.map((each) => each.repository)))
         await syncIndices(mirror, repository, {}, context);
     }
-    const found = await newest(mirror, suites, brings, target.architecture, context);
-    if (found === undefined) return undefined;
-    return await unpacked({ mirror, cache }, found, platform, context);
+    const modules = await find(brings);
+    if (modules === undefined) return undefined;
+    if (!secure) return { modules: await unpack(modules, 'kernel.img'), whole: undefined };
+    const whole = await find(unsigned);
+    if (whole?.entry.version !== modules.entry.version) return undefined;
+    return { modules: await unpack(modules, 'kernel.img'), whole: await unpack(whole, 'monolithic') };
   };
   try {
     const there = await bring(false);
@@ -109,11 +134,14 @@ async function newest(
   return found;
 }
 
-/** Brings a package into the mirror and unpacks it, unless that was done before. */
+/**
+ * Brings a package into the mirror and unpacks it, unless that was done before.
+ * @param wanted what it must have below usr/lib/grub
+ */
 async function unpacked(
   { mirror, cache }: Pick<PackageSource, 'mirror' | 'cache'>,
   { repository, entry }: Found,
-  platform: GrubPlatform,
+  wanted: string,
   context: Context,
 ): Promise<string> {
   const { filename: path, size, sha256 } = entry;
@@ -133,10 +161,8 @@ async function unpacked(
   const made = await mkdtemp(join(home, '.tmp-'));
   try {
     await run('dpkg-deb', ['--extract', file, made], context);
-    if (!(await hasGrub(platform, join(made, 'usr/lib/grub')))) {
-      const { folder } = grubPlatforms[platform];
-      throw new ReliveError('corrupt', `${file} has no GRUB modules for ${folder}`);
-    }
+    if (!(await exists(join(made, 'usr/lib/grub', wanted))))
+      throw new ReliveError('corrupt', `${file} has no usr/lib/grub/${wanted}`);
     await rename(made, directory);
   } catch (error) {
     // Another relive was as fast.

@@ -1,10 +1,11 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { home } from '../core/home.ts';
 import { exists } from '../host/files.ts';
 import { run } from '../host/process.ts';
+import { programSection, type Signer, signProgram } from '../image/authenticode.ts';
 import { tarOf } from './tar.ts';
 
 /** `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. The others: UEFI on ARM. */
@@ -21,6 +22,13 @@ export interface GrubOptions {
   readonly publicKey: Uint8Array | undefined;
   /** Seconds which the menu waits before it starts an image; 0: none. */
   readonly timeoutSeconds: number;
+}
+
+/** What a GRUB for Secure Boot wants besides modules. */
+export interface SecureGrub {
+  readonly signer: Signer;
+  /** The directory with the platform's folder of whole GRUBs of the same version (see `findGrub`). */
+  readonly whole: string;
 }
 
 /** Where Debian's grub-pc-bin, grub-efi-amd64-bin, ... put what core images are made of. */
@@ -78,18 +86,21 @@ export function grubModules(platform: GrubPlatform, check: GrubCheck): readonly 
 /**
  * The arguments of `grub-mkimage` for one core image (grub-mkimage(1)).
  * @param from the directory with the platform's folder of modules
+ * @param sbat a file for the section .sbat; with it GRUB asks the firmware where there is no shim
  */
 export function mkimageArguments(
   platform: GrubPlatform,
   check: GrubCheck,
   files: { readonly output: string; readonly memdisk: string; readonly publicKey: string | undefined },
   from: string = grubDirectory,
+  sbat?: string,
 ): string[] {
   const { folder, format } = grubPlatforms[platform];
   return [
     ...['--directory', join(from, folder), '--format', format, '--output', files.output],
     ...['--prefix', '(memdisk)/boot/grub', '--memdisk', files.memdisk],
     ...(files.publicKey === undefined ? [] : ['--pubkey', files.publicKey]),
+    ...(sbat === undefined ? [] : ['--sbat', sbat, '--disable-shim-lock']),
     ...grubModules(platform, check),
   ];
 }
@@ -105,6 +116,7 @@ function settings({ check, timeoutSeconds }: GrubOptions): string {
  * depend on GRUB's version and on `options` alone.
  * @param scratch a directory for what goes in
  * @param from the directory with the platform's folder of modules (see `findGrub`)
+ * @param secure makes it one that firmware starts with Secure Boot; only for UEFI
  * @returns the path of the core image, in `scratch`
  * @throws ReliveError `tool-missing`, `tool-failed`
  */
@@ -114,6 +126,7 @@ export async function makeGrubImage(
   scratch: string,
   context: Context,
   from: string = grubDirectory,
+  secure?: SecureGrub,
 ): Promise<string> {
   const { check, publicKey } = options;
   if ((check === 'signature') !== (publicKey !== undefined)) {
@@ -134,14 +147,31 @@ export async function makeGrubImage(
   const keyFile = publicKey === undefined ? undefined : join(scratch, `${platform}.gpg`);
   if (keyFile !== undefined) await writeFile(keyFile, publicKey ?? '');
   const output = join(scratch, `${platform}.img`);
-  await run(
-    'grub-mkimage',
-    mkimageArguments(platform, check, { output, memdisk, publicKey: keyFile }, from),
-    {
-      signal: context.signal,
-    },
-  );
+  const sbat = secure === undefined ? undefined : join(scratch, `${platform}.sbat`);
+  if (secure !== undefined && sbat !== undefined) await writeFile(sbat, await sbatOf(platform, secure.whole));
+  const files = { output, memdisk, publicKey: keyFile };
+  await run('grub-mkimage', mkimageArguments(platform, check, files, from, sbat), {
+    signal: context.signal,
+  });
+  if (secure !== undefined)
+    await writeFile(output, signProgram(await readFile(output), output, secure.signer));
   return output;
+}
+
+/**
+ * The text of the section .sbat (github.com/rhboot/shim, SBAT.md), by which shim refuses GRUBs with known faults: that of
+ * the whole GRUB which Debian makes of the same modules.
+ * @param from the directory with the platform's folder, in it monolithic/
+ * @throws ReliveError `corrupt`
+ */
+async function sbatOf(platform: GrubPlatform, from: string): Promise<Uint8Array> {
+  const directory = join(from, grubPlatforms[platform].folder, 'monolithic');
+  const names = await readdir(directory);
+  for (const name of names.toSorted()) {
+    const text = programSection(await readFile(join(directory, name)), '.sbat');
+    if (text !== undefined) return text;
+  }
+  throw new ReliveError('corrupt', `no GRUB in ${directory} says its SBAT generation`);
 }
 
 /** Whether a directory has a platform's modules. */

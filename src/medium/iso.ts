@@ -15,6 +15,7 @@ import {
   grubDirectory,
   hybridBootSector,
   makeGrubImage,
+  type SecureGrub,
 } from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
 
@@ -39,6 +40,8 @@ export interface IsoOptions {
   readonly efi: EfiPlatform;
   /** The directory with the folder of GRUB's modules for `efi`; the host's own unless given. */
   readonly efiModules?: string;
+  /** Makes GRUB one for Secure Boot. */
+  readonly secure?: SecureGrub | undefined;
   /** Seconds that the menu waits; 3 unless given. */
   readonly menuSeconds?: number;
 }
@@ -202,6 +205,7 @@ export async function writeIsoInto(
     scratch,
     context,
     options.efiModules ?? grubDirectory,
+    options.secure,
   );
   const efi = join(scratch, 'efi-partition.img');
   const serial = Number.parseInt(identity.slice(0, 8), 16);

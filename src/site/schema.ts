@@ -473,6 +473,10 @@ const keys = {
     description:
       'What GRUB checks before it starts the kernel: signatures by the key of the site, checksums (SHA-256) where no key is wanted, nothing. Unless given: signature',
   }),
+  secureBoot: z.boolean().meta({
+    description:
+      "Whether kernel and GRUB are signed with the site's own key for UEFI Secure Boot. Unless given: false",
+  }),
   factory: z.boolean().meta({
     description:
       "Whether the system can build images: relive with all it drives, and the site's public part in /srv/relive. Unless given: false",
@@ -540,6 +544,7 @@ export const profileSchema = z
         parameters: keys.parameters.optional(),
         ram: keys.ram.optional(),
         http: keys.http.optional(),
+        secureBoot: keys.secureBoot.optional(),
         verify: keys.verify.optional(),
       })
       .optional()
@@ -559,6 +564,29 @@ function checkFactory(
     refuse('false with bookworm, whose Node.js is older than relive needs');
   }
   if (factory && architecture !== 'amd64') refuse(`false with ${architecture}: images are built on amd64`);
+}
+
+/** What starts such a kernel must ask the firmware whether it may: GRUB 2.06 asks shim alone. */
+function checkSecureBoot(
+  {
+    boot,
+    suite,
+    architecture,
+  }: {
+    boot: { secureBoot: boolean; verify: string };
+    suite: string;
+    architecture: string;
+  },
+  context: z.RefinementCtx,
+): void {
+  if (!boot.secureBoot) return;
+  const refuse = (message: string): void =>
+    context.addIssue({ code: 'custom', path: ['boot', 'secureBoot'], message });
+  if (suite === 'bookworm') refuse('false with bookworm, whose GRUB starts kernels only behind shim');
+  if (architecture === 'i386' || architecture === 'armhf')
+    refuse(`false with ${architecture}, for which Debian has no GRUB for Secure Boot`);
+  if (boot.verify !== 'signature')
+    refuse('false with this "verify": what firmware lets start must check the rest');
 }
 
 /** A profile with all it inherits: the keys a build cannot do without must be there, the others get their defaults. */
@@ -600,13 +628,15 @@ export const effectiveSchema = z
         parameters: keys.parameters.default([]),
         ram: keys.ram.default('none'),
         http: keys.http.optional(),
+        secureBoot: keys.secureBoot.default(false),
         verify: keys.verify.default('signature'),
       })
       .prefault({}),
     factory: keys.factory.default(false),
     retention: retention.optional(),
   })
-  .superRefine(checkFactory);
+  .superRefine(checkFactory)
+  .superRefine(checkSecureBoot);
 
 /** What relive.yaml holds. */
 export type SiteDocument = z.output<typeof siteSchema>;

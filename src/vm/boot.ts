@@ -6,8 +6,9 @@ import { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { anonymousFile } from '../host/anonymous.ts';
+import { type AnonymousFile, anonymousFile } from '../host/anonymous.ts';
 import { endGroup, start } from '../host/process.ts';
+import type { SecureBootCertificates } from '../image/secure-boot-keys.ts';
 import { type Accelerator, chooseAccelerator } from './accel.ts';
 import { Console, verdictOf } from './console.ts';
 import {
@@ -20,6 +21,7 @@ import {
   qemuArguments,
 } from './qemu.ts';
 import { Qmp } from './qmp.ts';
+import { enrolledVariables } from './variable-store.ts';
 
 /** After a bad sign the guest may go on for this long, so that the last screen shows all of its message. */
 const settleMilliseconds = 1000;
@@ -42,6 +44,8 @@ export interface BootOptions {
   readonly architecture: Architecture;
   /** The usual one of such machines unless given: BIOS of PCs, else UEFI. */
   readonly firmware: Firmware | undefined;
+  /** The keys that `secure-boot` firmware knows; it is for nothing without. */
+  readonly enrolled: SecureBootCertificates | undefined;
   readonly accelerator: Accelerator | 'auto';
   readonly memoryMib: number;
   readonly cpus: number;
@@ -73,6 +77,7 @@ const pressAgainSeconds = 5;
 export const bootDefaults = {
   architecture: 'amd64',
   firmware: undefined,
+  enrolled: undefined,
   accelerator: 'auto',
   memoryMib: 1024,
   cpus: 2,
@@ -251,6 +256,17 @@ function firmwareOf({ architecture, firmware }: Pick<BootOptions, 'architecture'
   throw new ReliveError('usage', `--firmware ${firmware}: a machine for ${architecture} starts by ${usual}`);
 }
 
+/** A guest's own UEFI variables: without any, or with keys for Secure Boot. */
+async function variablesFile(
+  { architecture, enrolled }: Pick<BootOptions, 'architecture' | 'enrolled'>,
+  firmware: Firmware,
+): Promise<AnonymousFile> {
+  const template = await readFile(await firmwareVariables(architecture));
+  if (firmware !== 'secure-boot') return await anonymousFile(template);
+  if (enrolled === undefined) throw new TypeError('Secure Boot without keys would start everything');
+  return await anonymousFile(enrolledVariables(template, enrolled));
+}
+
 /** @throws ReliveError `host-unable` for KVM where the guest's processor is not the host's */
 async function acceleratorOf(
   { architecture, accelerator }: Pick<BootOptions, 'architecture' | 'accelerator'>,
@@ -277,10 +293,7 @@ export async function bootImage(options: BootOptions, context: Context): Promise
   const { architecture } = options;
   const firmware = firmwareOf(options);
   const accelerator = await acceleratorOf(options, context);
-  const variables =
-    firmware === 'uefi'
-      ? await anonymousFile(await readFile(await firmwareVariables(architecture)))
-      : undefined;
+  const variables = firmware === 'bios' ? undefined : await variablesFile(options, firmware);
   let guest: Guest | undefined;
   try {
     const started = performance.now();

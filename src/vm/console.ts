@@ -14,6 +14,10 @@ const longestLine = 4096;
 const failures: readonly (readonly [RegExp, string])[] = [
   // UEFI firmware repeats on the serial line what GRUB prints there itself, sometimes in the same line.
   [/relive: refused: (\S+?)(?=relive: |\s|$)/, 'GRUB refused $1'],
+  [
+    /BdsDxe: failed to load .*Access Denied/,
+    'its firmware refused the boot loader, which no key has signed that it knows',
+  ],
   [/relive: stopped: (.*)/, 'it stopped: $1'],
   [/Kernel panic - not syncing: (.*)/, 'its kernel panicked: $1'],
   [/^\(initramfs\)|BusyBox v\S+ .*built-in shell/, 'it stopped in the initramfs'],

@@ -2,7 +2,8 @@ import { ReliveError } from '../core/error.ts';
 import { exists } from '../host/files.ts';
 import type { Accelerator } from './accel.ts';
 
-export type Firmware = 'bios' | 'uefi';
+/** `secure-boot` is UEFI that starts only what keys have signed which it knows. */
+export type Firmware = 'bios' | 'uefi' | 'secure-boot';
 
 /** A virtual machine, and the medium it boots from. */
 export interface Machine {
@@ -25,7 +26,7 @@ export interface Machine {
   readonly attach: 'disk' | 'cd';
   /** A guest that restarts ends QEMU instead: a restart during a test is a failure, not another try. */
   readonly endOnRestart: boolean;
-  /** The UEFI variables, which QEMU changes; only for `uefi`. */
+  /** The UEFI variables, which QEMU changes; not for `bios`. */
   readonly variables: string | undefined;
 }
 
@@ -37,7 +38,13 @@ interface MachineKind {
   readonly processor: string;
   readonly screen: string;
   readonly firmwares: readonly Firmware[];
-  readonly uefi: { readonly code: string; readonly variables: string; readonly brings: string };
+  readonly uefi: {
+    readonly code: string;
+    /** The code that enforces signatures; wants the machine's system management mode. */
+    readonly secureCode?: string;
+    readonly variables: string;
+    readonly brings: string;
+  };
 }
 
 /**
@@ -51,9 +58,10 @@ const pc: MachineKind = {
   machine: 'q35',
   processor: 'qemu64,-cx16',
   screen: 'VGA',
-  firmwares: ['bios', 'uefi'],
+  firmwares: ['bios', 'uefi', 'secure-boot'],
   uefi: {
     code: '/usr/share/OVMF/OVMF_CODE_4M.fd',
+    secureCode: '/usr/share/OVMF/OVMF_CODE_4M.secboot.fd',
     variables: '/usr/share/OVMF/OVMF_VARS_4M.fd',
     brings: 'ovmf',
   },
@@ -110,7 +118,7 @@ export function isHostsOwn(architecture: Architecture): boolean {
  */
 export async function firmwareVariables(architecture: Architecture): Promise<string> {
   const { uefi, firmwares } = machines[architecture];
-  for (const file of [uefi.code, uefi.variables]) {
+  for (const file of [uefi.code, uefi.secureCode ?? uefi.code, uefi.variables]) {
     if (await exists(file)) continue;
     throw new ReliveError('tool-missing', `UEFI firmware for guests is not installed: ${file}`, {
       hint: `apt-get install ${uefi.brings}${firmwares.includes('bios') ? ', or boot by --firmware bios' : ''}`,
@@ -136,9 +144,16 @@ export function qemuArguments(machine: Machine): string[] {
       ? ''
       : `,logical_block_size=${machine.sectorSize},physical_block_size=${machine.sectorSize}`;
   const { machine: type, processor, screen, uefi } = machines[machine.architecture];
+  const secure = machine.firmware === 'secure-boot';
+  const code = secure ? (uefi.secureCode ?? uefi.code) : uefi.code;
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-name', 'relive'],
-    ...['-machine', type, '-cpu', machine.accelerator === 'kvm' ? 'host' : processor],
+    ...[
+      '-machine',
+      secure ? `${type},smm=on` : type,
+      '-cpu',
+      machine.accelerator === 'kvm' ? 'host' : processor,
+    ],
     ...['-accel', machine.accelerator === 'tcg' ? 'tcg,thread=multi' : 'kvm'],
     ...['-m', String(machine.memoryMib), '-smp', String(machine.cpus)],
     ...(machine.endOnRestart ? ['-no-reboot'] : []),
@@ -148,7 +163,9 @@ export function qemuArguments(machine: Machine): string[] {
     ...(machine.firmware === 'bios'
       ? []
       : [
-          ...['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${uefi.code}`],
+          // Only in system management mode may variables be written: else the guest could switch the checks off.
+          ...(secure ? ['-global', 'driver=cfi.pflash01,property=secure,value=on'] : []),
+          ...['-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${code}`],
           ...['-drive', `if=pflash,unit=1,format=raw,file=${optionText(machine.variables ?? '')}`],
         ]),
     ...(machine.attach === 'disk'

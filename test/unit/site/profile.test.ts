@@ -51,6 +51,18 @@ boot: {parameters: [quiet, panic=10]}
 image: {compression: {algorithm: zstd, level: 19}}
 `;
 
+test.each([
+  ['suite: trixie', 'suite: bookworm', 'bookworm, whose GRUB starts kernels only behind shim'],
+  ['amd64', 'armhf', 'armhf, for which Debian has no GRUB for Secure Boot'],
+])('Secure Boot is refused where no GRUB can start it: not %s but %s', async (good, bad, why) => {
+  const text = `${profileText.replace(good, bad)}boot: {secureBoot: true}\n`;
+  expect(await problemsOf({ one: text })).toContain(
+    `one.yaml:6:20: boot.secureBoot: found the boolean true; allowed: false with ${why}`,
+  );
+  const served = await load({ one: `${profileText}boot: {secureBoot: true}\n` });
+  expect(served.boot.secureBoot).toBe(true);
+});
+
 describe('loadProfile', () => {
   test('gives defaults', async () => {
     const profile = await load({ one: profileText });
@@ -290,6 +302,10 @@ boot: {parameters: ["a b"], verify: signatur}
     [
       'image: {compression: {level: 3}}',
       '6:22: image.compression.algorithm: is missing; allowed: gzip, lzma, lzo, lz4, xz, zstd',
+    ],
+    [
+      'boot: {secureBoot: true, verify: none}',
+      '6:20: boot.secureBoot: found the boolean true; allowed: false with this "verify": what firmware lets start must check the rest',
     ],
     ['packages:', '6:10: packages: found nothing; allowed: a list'],
     ['overlay: 3', '6:10: overlay: found the number 3; allowed: a text or a list of texts'],

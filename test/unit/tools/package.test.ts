@@ -173,7 +173,7 @@ describe('completion in bash', () => {
     [['relive', 'mirror', 'snapshot', 'create', ''], ['debian']],
     [
       ['relive', 'vm', '--firmware', ''],
-      ['bios', 'uefi'],
+      ['bios', 'secure-boot', 'uefi'],
     ],
     [['relive', 'vm', '--firmware', '=', 'u'], ['uefi']],
     [

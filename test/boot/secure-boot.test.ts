@@ -1,0 +1,105 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { signProgram } from '../../src/image/authenticode.ts';
+import {
+  createSecureBootKeys,
+  secureBootCertificates,
+  secureBootDirectory,
+  secureBootSigner,
+} from '../../src/image/secure-boot-keys.ts';
+import { withBootableIso } from '../../src/medium/export.ts';
+import { loadSite } from '../../src/site/site.ts';
+import { type BootResult, bootDefaults, bootImage } from '../../src/vm/boot.ts';
+import { recordingContext } from '../fixtures/context.ts';
+import { errorLike } from '../fixtures/expecting.ts';
+import { makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
+import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
+
+let key: SigningKey;
+/** Two sites' keys: those that the firmware knows, and others of the same names. */
+let own: { readonly keys: string };
+let foreign: { readonly keys: string };
+
+beforeAll(async () => {
+  key = makeSigningKey('Test Images', 'rsa3072');
+  own = { keys: mkdtempSync(join(tmpdir(), 'relive-test-keys-')) };
+  foreign = { keys: mkdtempSync(join(tmpdir(), 'relive-test-keys-')) };
+  for (const site of [own, foreign])
+    await createSecureBootKeys(site, { user: 'Test', bits: 2048, replace: false }, recordingContext());
+});
+afterAll(() => {
+  key.remove();
+  for (const { keys } of [own, foreign]) rmSync(keys, { recursive: true, force: true });
+});
+
+/** An image whose kernel `kernelBy` has signed besides Debian, at a site which signs GRUB with the keys of `grubBy`. */
+async function storeOf(kernelBy: typeof own | undefined, grubBy: typeof own): Promise<TinyStore> {
+  const signer = kernelBy === undefined ? undefined : await secureBootSigner(kernelBy);
+  const tiny = makeTinyStore('healthy', key, 'amd64', (kernel) =>
+    signer === undefined ? kernel : signProgram(kernel, 'vmlinuz', signer),
+  );
+  onTestFinished(tiny.remove);
+  cpSync(secureBootDirectory(grubBy), join(tiny.site, 'keys/secure-boot'), { recursive: true });
+  return tiny;
+}
+
+/** Boots it in a machine that knows our keys alone. */
+async function boot(tiny: TinyStore, log: string): Promise<BootResult> {
+  const context = recordingContext();
+  return await withBootableIso(
+    async () => await loadSite(tiny.site),
+    tiny.image,
+    context,
+    async ({ file, image }) =>
+      await bootImage(
+        {
+          ...bootDefaults,
+          ...{
+            firmware: 'secure-boot',
+            accelerator: 'tcg',
+            memoryMib: 512,
+            powerOffSeconds: 1,
+            timeoutSeconds: 240,
+          },
+          ...{ enrolled: await secureBootCertificates(own), medium: file, image, log },
+        },
+        context,
+      ),
+  );
+}
+
+test('what our keys have signed boots, and the kernel knows that Secure Boot is on', async () => {
+  const tiny = await storeOf(own, own);
+  const log = join(tiny.site, 'console.log');
+  expect(await boot(tiny, log)).toMatchObject({ healthy: true, firmware: 'secure-boot' });
+  expect(readFileSync(log, 'utf8')).toMatch(/secureboot: Secure boot enabled/i);
+});
+
+test.each([
+  ['by nobody but Debian', false],
+  ['by another key', true],
+])('a kernel that is signed %s is refused by the firmware, and GRUB says so', async (_name, signed) => {
+  const tiny = await storeOf(signed ? foreign : undefined, own);
+  const log = join(tiny.site, 'console.log');
+  await expect(boot(tiny, log)).rejects.toMatchObject(
+    errorLike('guest-failed', 'GRUB refused /images/tiny/20261122.01/vmlinuz'),
+  );
+  expect(readFileSync(log, 'utf8')).not.toContain('relive: healthy');
+});
+
+test('a GRUB that another key has signed is refused', async () => {
+  const tiny = await storeOf(own, foreign);
+  await expect(boot(tiny, join(tiny.site, 'console.log'))).rejects.toMatchObject(
+    errorLike('guest-failed', 'its firmware refused the boot loader'),
+  );
+});
+
+test('a GRUB that nobody has signed is refused', async () => {
+  const tiny = makeTinyStore('healthy', key);
+  onTestFinished(tiny.remove);
+  await expect(boot(tiny, join(tiny.site, 'console.log'))).rejects.toMatchObject(
+    errorLike('guest-failed', 'its firmware refused the boot loader'),
+  );
+});
