@@ -12,6 +12,7 @@ import {
 import { withBootableIso } from '../../src/medium/export.ts';
 import { loadSite } from '../../src/site/site.ts';
 import { type BootResult, bootDefaults, bootImage } from '../../src/vm/boot.ts';
+import { succeed } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { errorLike } from '../fixtures/expecting.ts';
 import { makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
@@ -45,6 +46,15 @@ async function storeOf(kernelBy: typeof own | undefined, grubBy: typeof own): Pr
   return tiny;
 }
 
+const settings = {
+  ...bootDefaults,
+  firmware: 'secure-boot',
+  accelerator: 'tcg',
+  memoryMib: 512,
+  powerOffSeconds: 1,
+  timeoutSeconds: 240,
+} as const;
+
 /** Boots it in a machine that knows our keys alone. */
 async function boot(tiny: TinyStore, log: string): Promise<BootResult> {
   const context = recordingContext();
@@ -54,17 +64,7 @@ async function boot(tiny: TinyStore, log: string): Promise<BootResult> {
     context,
     async ({ file, image }) =>
       await bootImage(
-        {
-          ...bootDefaults,
-          ...{
-            firmware: 'secure-boot',
-            accelerator: 'tcg',
-            memoryMib: 512,
-            powerOffSeconds: 1,
-            timeoutSeconds: 240,
-          },
-          ...{ enrolled: await secureBootCertificates(own), medium: file, image, log },
-        },
+        { ...settings, enrolled: await secureBootCertificates(own), medium: file, image, log },
         context,
       ),
   );
@@ -102,4 +102,24 @@ test('a GRUB that nobody has signed is refused', async () => {
   await expect(boot(tiny, join(tiny.site, 'console.log'))).rejects.toMatchObject(
     errorLike('guest-failed', 'its firmware refused the boot loader'),
   );
+});
+
+test('a medium of such an image boots, and is what its verification expects', async () => {
+  const tiny = await storeOf(own, own);
+  const disk = join(tiny.site, 'medium.img');
+  await succeed(['medium', 'create', disk, '--size', '256M'], { site: tiny.site });
+  const healthy = bootImage(
+    {
+      ...settings,
+      ...{
+        enrolled: await secureBootCertificates(own),
+        medium: disk,
+        image: tiny.image,
+        scratchMedium: true,
+      },
+    },
+    recordingContext(),
+  );
+  expect(await healthy).toMatchObject({ healthy: true, firmware: 'secure-boot' });
+  await succeed(['medium', 'verify', disk], { site: tiny.site });
 });

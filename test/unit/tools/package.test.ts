@@ -173,7 +173,7 @@ describe('completion in bash', () => {
     [['relive', 'mirror', 'snapshot', 'create', ''], ['debian']],
     [
       ['relive', 'vm', '--firmware', ''],
-      ['bios', 'secure-boot', 'uefi'],
+      ['bios', 'uefi', 'secure-boot'],
     ],
     [['relive', 'vm', '--firmware', '=', 'u'], ['uefi']],
     [
