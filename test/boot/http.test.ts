@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { BootManifest } from '../../src/image/manifest.ts';
-import { layerFile } from '../../src/image/manifest.ts';
+import { layerFile, verityFile } from '../../src/image/manifest.ts';
 import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
@@ -38,14 +38,18 @@ beforeAll(async () => {
   iso = join(site.directory, 'demo.iso');
   const whole = join(site.directory, 'whole.iso');
   await succeed(['image', 'export', 'demo', '--iso', whole], { site: site.directory });
+  const { last } = await succeed(['image', 'show', 'demo'], { site: site.directory });
+  ({ manifest } = last as unknown as { manifest: BootManifest });
+  const layers = manifest.layers.flatMap((layer) => [layerFile(layer), verityFile(layer)]);
   execFileSync(
     'xorriso',
-    ['-indev', whole, '-outdev', iso, '-boot_image', 'any', 'replay', '-rm_r', '/live', '--'],
+    [
+      ...['-indev', whole, '-outdev', iso, '-boot_image', 'any', 'replay'],
+      ...layers.flatMap((name) => ['-rm', `/live/${name}`, '--']),
+    ],
     { stdio: 'ignore' },
   );
   rmSync(whole);
-  const { last } = await succeed(['image', 'show', 'demo'], { site: site.directory });
-  ({ manifest } = last as unknown as { manifest: BootManifest });
   served = join(site.directory, 'served');
   cpSync(site.store, join(served, 'store'), { recursive: true });
   server = spawn(
