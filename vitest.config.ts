@@ -22,7 +22,7 @@ export default defineConfig({
     globalSetup: 'test/compile.ts',
     projects: [
       project('unit', 60, availableParallelism()),
-      project('integration', 900, 1),
+      project('integration', 900, 2),
       project('boot', 900, 2),
     ],
   },

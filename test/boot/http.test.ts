@@ -1,7 +1,17 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, cpSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { createServer } from 'node:net';
+import {
+  closeSync,
+  cpSync,
+  createReadStream,
+  existsSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { BootManifest } from '../../src/image/manifest.ts';
@@ -14,25 +24,24 @@ let site: TestSite;
 let iso: string;
 let manifest: BootManifest;
 let served: string;
-let server: ChildProcess;
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const address = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-}
+let server: Server;
 
 /** A medium that starts the kernel, and has no layer; the store is served by a plain web server. */
 beforeAll(async () => {
   site = await freshSite({ cache: true });
-  const port = await freePort();
+  served = join(site.directory, 'served');
+  // Paths of the store, which have nothing in them that would lead out of it.
+  server = createServer(({ url = '/' }, response) => {
+    const file = join(served, url);
+    if (existsSync(file)) createReadStream(file).pipe(response);
+    else response.writeHead(404).end();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
   const profile = join(site.directory, 'profiles/demo.yaml');
   // QEMU's own network shows this machine's loopback interface there.
-  const http = `boot:\n  http: http://10.0.2.2:${port}/store\n`;
+  const http = `boot:\n  http: http://10.0.2.2:${address.port}/store\n`;
   writeFileSync(profile, readFileSync(profile, 'utf8').replace(/^boot:\n/m, http));
   await succeed(['build', 'demo', '--offline'], { site: site.directory });
   iso = join(site.directory, 'demo.iso');
@@ -50,16 +59,10 @@ beforeAll(async () => {
     { stdio: 'ignore' },
   );
   rmSync(whole);
-  served = join(site.directory, 'served');
   cpSync(site.store, join(served, 'store'), { recursive: true });
-  server = spawn(
-    'python3',
-    ['-m', 'http.server', String(port), '--bind', '127.0.0.1', '--directory', served],
-    { stdio: 'ignore' },
-  );
 });
 afterAll(() => {
-  server.kill();
+  server.close();
   removeSite(site);
 });
 
