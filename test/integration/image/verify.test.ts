@@ -278,6 +278,7 @@ describe('an image that its own key has signed is no other one', () => {
         `inconsistent ${image}/SHA256SUMS`,
         `inconsistent ${image}/SHA512SUMS`,
         `inconsistent ${image}/boot.cfg`,
+        `inconsistent ${image}/boot.sha256`,
       ],
     });
   });
