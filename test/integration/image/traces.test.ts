@@ -51,7 +51,9 @@ function holding(...texts: readonly (string | Buffer)[]): string[] {
 describe('nothing of the build host is in the system', () => {
   test('neither its name, nor a path of the build, nor a mirror', () => {
     // That the search finds something where there is something.
-    expect(holding('/usr/lib/relive/health')).toEqual(['usr/lib/systemd/system/relive-health.service']);
+    expect(holding('ExecStart=/usr/lib/relive/health')).toEqual([
+      'usr/lib/systemd/system/relive-health.service',
+    ]);
     expect(
       holding(
         buildHost,

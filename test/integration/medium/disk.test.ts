@@ -155,7 +155,8 @@ describe('a disk file', () => {
     addTinyImage(site, 'healthy', key, '20261122.02', 'another\n');
     expect(await medium('sync')).toMatchObject({
       status: 0,
-      last: { added: [second], grub: ['EFI/BOOT/BOOTX64.EFI'] },
+      // The menu is made when it is shown: GRUB itself is the same.
+      last: { added: [second], grub: [] },
     });
     expect(await medium('verify')).toMatchObject({ status: 0 });
     const device = loopDevice(disk, 4096);
