@@ -4,12 +4,15 @@ import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { exists } from '../host/files.ts';
 import { publicKeysFile } from '../image/keys.ts';
+import { secureBootSigner } from '../image/secure-boot-keys.ts';
+import { listImages, readManifest } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { biosIsCurrent, installBios } from './bios.ts';
 import type { DiskBytes } from './bytes.ts';
 import { readFatFile, replaceFatFile } from './fat.ts';
-import { grubDirectory, makeGrubImage } from './grub.ts';
+import { type GrubOptions, grubDirectory, makeGrubImage } from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
+import { findGrub } from './grub-package.ts';
 import type { Layout } from './layout.ts';
 
 /** Seconds that the menu of a medium waits. */
@@ -33,15 +36,27 @@ export async function mediumKeys(site: Pick<Site, 'keys'>): Promise<string | und
 }
 
 /**
+ * GRUB for UEFI: signed for Secure Boot at a site whose store has an image that wants it. Asked is the store of the site, not
+ * that of the medium, which is closed when GRUB is looked at.
+ */
+async function efiGrub(site: Site, options: GrubOptions, scratch: string, context: Context): Promise<string> {
+  for (const image of await listImages(site.store)) {
+    const manifest = await readManifest(image);
+    if (manifest.boot?.secureBoot !== true || manifest.architecture !== 'amd64') continue;
+    const { modules, whole } = await findGrub('efi', site, manifest, context);
+    const secure = whole === undefined ? undefined : { signer: await secureBootSigner(site), whole };
+    return await makeGrubImage('efi', options, scratch, context, modules, secure);
+  }
+  return await makeGrubImage('efi', options, scratch, context);
+}
+
+/**
  * Makes GRUB for a medium. Equal keys and versions of GRUB give equal bytes.
  * @param scratch a directory for what goes in
- * @throws ReliveError `configuration` for a key that GRUB cannot use; `tool-missing`, `tool-failed`
+ * @throws ReliveError `configuration` for a key that GRUB cannot use; `not-found` for an image that wants Secure Boot and no
+ *   key for it; `tool-missing`, `tool-failed`, and as `findGrub`
  */
-export async function mediumGrub(
-  site: Pick<Site, 'keys'>,
-  scratch: string,
-  context: Context,
-): Promise<MediumGrub> {
+export async function mediumGrub(site: Site, scratch: string, context: Context): Promise<MediumGrub> {
   const keys = await mediumKeys(site);
   const options = {
     check: keys === undefined ? ('checksum' as const) : ('signature' as const),
@@ -62,7 +77,7 @@ export async function mediumGrub(
     efi: [
       {
         path: 'EFI/BOOT/BOOTX64.EFI',
-        content: await readFile(await makeGrubImage('efi', options, scratch, context)),
+        content: await readFile(await efiGrub(site, options, scratch, context)),
       },
     ],
   };
