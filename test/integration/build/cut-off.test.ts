@@ -11,7 +11,6 @@ import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from 
 let built: BuiltSite;
 /** Begins with nothing; each run goes on from where the one before was cut off. */
 let site: TestSite;
-const namespaces = new Set<string>();
 /** The stages of the system that a run has finished. */
 const finished = new Set<string>();
 
@@ -92,14 +91,14 @@ async function cutOff(
   stage: string,
   signal: 'SIGINT' | 'SIGKILL',
   milliseconds: number,
-): Promise<CommandEnd> {
+): Promise<CommandEnd & { readonly namespace: string }> {
   const build = startCommand(['build', 'demo', '--offline'], { site: site.directory });
   const line = await build.line((each) => each['stage'] === stage && each['state'] === 'start');
   if (line === undefined) throw new Error(`no stage ${stage}: ${JSON.stringify(await build.ended)}`);
-  namespaces.add(namespaceOf(build.child.pid ?? 0) ?? 'none');
+  const namespace = namespaceOf(build.child.pid ?? 0) ?? 'none';
   await setTimeout(milliseconds);
   build.child.kill(signal);
-  return await build.ended;
+  return { ...(await build.ended), namespace };
 }
 
 /** Each stage, and how long into it it may be cut off. */
@@ -121,8 +120,8 @@ describe.each(stages)('cut off in the stage %s', (stage, longest) => {
     const moment = Math.floor(Math.random() * longest);
     const before = storeContent();
     const end = await cutOff(stage, signal, moment);
+    const left = await leftOf(site.directory, new Set([end.namespace]));
     remember(end);
-    const left = await leftOf(site.directory, namespaces);
     const after = storeContent();
     const added = [...after.keys()].filter((path) => !before.has(path));
     // The moment stands here for whoever looks into a failure.
