@@ -427,6 +427,7 @@ async function describeBoot(
     boot: {
       verify: boot.verify,
       ram: boot.ram,
+      ...(boot.http === undefined ? {} : { http: boot.http }),
       ...(boot.secureBoot ? { secureBoot: true as const } : {}),
       parameters: [...boot.parameters],
     },
