@@ -1,11 +1,10 @@
-import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { flock } from './lock.ts';
 import { run } from './process.ts';
-import { requireTool } from './tools.ts';
 
 const text = z.nullish(z.string()).transform((value) => value ?? undefined);
 const nodeSchema = z.object({
@@ -27,6 +26,8 @@ const nodeSchema = z.object({
   },
 });
 type Node = z.infer<typeof nodeSchema>;
+/** udev looks at a disk for a moment. */
+const lockSeconds = 3;
 const columns = 'NAME,TYPE,SIZE,MODEL,TRAN,LABEL,PARTLABEL,FSTYPE,LOG-SEC,RO,MOUNTPOINTS';
 
 /** A part of a block device: a partition, or what is made of one (LVM, RAID, dm-crypt). */
@@ -136,16 +137,12 @@ export async function openAlone(path: string, options: { readonly write: boolean
     }
     throw error;
   }
-  const status = await new Promise<number | null>((resolve, reject) => {
-    const child = spawn(
-      requireTool('flock'),
-      [options.write ? '--exclusive' : '--shared', '--wait', '3', '--conflict-exit-code', '75', '3'],
-      { stdio: ['ignore', 'ignore', 'ignore', handle.fd], detached: true, env: {} },
-    );
-    child.once('error', reject);
-    child.once('exit', resolve);
-  });
-  if (status === 0) return handle;
+  try {
+    if (await flock(handle.fd, path, options.write ? 'exclusive' : 'shared', lockSeconds)) return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
   await handle.close();
   throw new ReliveError('locked', `${path} is in use by another process`, {
     hint: 'wait until that has ended, then start again',

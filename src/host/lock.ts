@@ -15,12 +15,21 @@ const inUse = 75;
 const longestHolder = 200;
 
 /**
- * `flock -n` on a descriptor we hold: the lock belongs to the open file, so it outlives flock and dies with us. In a
+ * flock(1) on a descriptor we hold: the lock belongs to the open file, so it outlives flock and dies with us. In a
  * group of its own, so that the terminal's Ctrl-C, which is ours to answer, does not end it.
+ * @param waitSeconds how long to wait for whoever has it; 0: not at all
+ * @returns whether we have it now
+ * @throws ReliveError `host-unable` when the file system has no locks
  */
-async function tryLock(descriptor: number, path: string): Promise<boolean> {
+export async function flock(
+  descriptor: number,
+  path: string,
+  mode: 'exclusive' | 'shared',
+  waitSeconds: number,
+): Promise<boolean> {
+  const wait = waitSeconds === 0 ? ['--nonblock'] : ['--wait', String(waitSeconds)];
   const status = await new Promise<number | null>((resolve, reject) => {
-    const args = ['--exclusive', '--nonblock', '--conflict-exit-code', String(inUse), '3'];
+    const args = [`--${mode}`, ...wait, '--conflict-exit-code', String(inUse), '3'];
     const child = spawn(requireTool('flock'), args, {
       stdio: ['ignore', 'ignore', 'ignore', descriptor],
       detached: true,
@@ -63,7 +72,7 @@ export async function takeLock(
   await mkdir(dirname(path), { recursive: true });
   const handle = await open(path, 'a+', 0o600);
   try {
-    for (let attempt = 0; !(await tryLock(handle.fd, path)); attempt += 1) {
+    for (let attempt = 0; !(await flock(handle.fd, path, 'exclusive', 0)); attempt += 1) {
       const holder = (await readFile(path, 'utf8')).trim();
       const message = `${what} is in use${holder === '' ? '' : ` by ${holder}`}`;
       if (options.wait === false) {

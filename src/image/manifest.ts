@@ -112,6 +112,11 @@ export function layerFile({ digest: value }: Pick<ManifestLayer, 'digest'>): str
   return `${value.slice(0, 16)}.squashfs`;
 }
 
+/** The text of IMAGE.module: the files of the stack, bottom first, a line each, as live-boot reads it. */
+export function stackText(layers: readonly Pick<ManifestLayer, 'digest'>[]): string {
+  return layers.map((layer) => `${layerFile(layer)}\n`).join('');
+}
+
 /** The name of the file with a layer's hash tree, beside the layer. */
 export function verityFile({ digest: value }: Pick<ManifestLayer, 'digest'>): string {
   return `${value.slice(0, 16)}.verity`;

@@ -2,11 +2,11 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { exists, syncDirectory } from '../host/files.ts';
+import { syncDirectory } from '../host/files.ts';
 import {
   bytesOf,
+  directoryEntries,
   findImage,
-  listImages,
   lockStore,
   removeOrphans,
   type StoredImage,
@@ -24,13 +24,7 @@ export interface Removed {
 
 /** The names of the images that nobody may remove. */
 export async function pinnedImages(store: string): Promise<ReadonlySet<string>> {
-  const names = await Promise.all(
-    (await listImages(store)).map(async ({ name }) => ({
-      name,
-      is: await exists(storePaths.pin(store, name)),
-    })),
-  );
-  return new Set(names.filter(({ is }) => is).map(({ name }) => name));
+  return new Set(await directoryEntries(storePaths.pins(store)));
 }
 
 /**

@@ -1,4 +1,5 @@
-import { listProfiles, loadProfile, type Profile } from '../site/profile.ts';
+import { isReliveError } from '../core/error.ts';
+import { loadProfile, type Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import type { StoredImage } from './store.ts';
 
@@ -82,6 +83,10 @@ export function decide(
 
 /** What a profile says of its images; a profile that is gone, or that others only extend, says nothing. */
 export async function retentionOf(site: Site, name: string): Promise<Retention | undefined> {
-  const known = (await listProfiles(site)).find((each) => each.name === name);
-  return known === undefined ? undefined : (await loadProfile(site, name)).retention;
+  try {
+    return (await loadProfile(site, name)).retention;
+  } catch (error) {
+    if (isReliveError(error, 'not-found')) return undefined;
+    throw error;
+  }
 }

@@ -1,14 +1,7 @@
+import { guidBytes } from '../core/guid.ts';
+
 /** EFI_CERT_X509_GUID (UEFI specification, 32.4.1). */
 const x509Type = 'a5c059a1-94e4-4aa7-87b5-ab155c2bf072';
-
-/** A GUID as UEFI has it in memory: the first three fields little-endian (UEFI specification, appendix A). */
-export function guidBytes(text: string): Buffer {
-  const bytes = Buffer.from(text.replaceAll('-', ''), 'hex');
-  bytes.subarray(0, 4).reverse();
-  bytes.subarray(4, 6).reverse();
-  bytes.subarray(6, 8).reverse();
-  return bytes;
-}
 
 /**
  * An EFI_SIGNATURE_LIST with one X.509 certificate, the form in which PK, KEK and db are kept (UEFI specification,

@@ -4,7 +4,14 @@ import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { digestFile, exists, syncDirectory, syncFile, writeFileAtomic } from '../host/files.ts';
 import { type Lock, takeLock } from '../host/lock.ts';
-import { layerFile, type Manifest, type ManifestLayer, parseManifest, verityFile } from './manifest.ts';
+import {
+  layerFile,
+  type Manifest,
+  type ManifestLayer,
+  parseManifest,
+  stackText,
+  verityFile,
+} from './manifest.ts';
 import { type ImageName, imageName, parseImageName, profilePattern, versionPattern } from './name.ts';
 
 /** An image that is in a store. */
@@ -26,10 +33,12 @@ export const storePaths = {
   isos: (store: string): string => join(store, 'isos'),
   /** A file that says that an image must stay. */
   pin: (store: string, image: string): string => join(store, 'pins', image),
+  pins: (store: string): string => join(store, 'pins'),
   temporary: (store: string): string => join(store, '.tmp'),
 };
 
-async function directoryEntries(path: string): Promise<string[]> {
+/** The names in a directory, sorted; none where it is not there. */
+export async function directoryEntries(path: string): Promise<string[]> {
   try {
     return (await readdir(path)).toSorted();
   } catch (error) {
@@ -137,7 +146,7 @@ export async function removeOrphans(store: string): Promise<Orphans> {
     if (name.endsWith('.squashfs')) layers += 1;
     await rm(file, { force: true });
   }
-  for (const name of await directoryEntries(join(storePaths.pin(store, ''), '.'))) {
+  for (const name of await directoryEntries(storePaths.pins(store))) {
     if (!used.has(`${name}.module`)) await rm(storePaths.pin(store, name), { force: true });
   }
   return { layers, bytes };
@@ -177,8 +186,7 @@ export async function publishImage(
     await addFile(storePaths.layer(store, layer), layer.digest, file);
     await addFile(storePaths.verity(store, layer), layer.verity.digest, tree);
   }
-  const lines = stack.map((layer) => `${layerFile(layer)}\n`).join('');
-  await writeFileAtomic(storePaths.stack(store, imageName(name)), lines);
+  await writeFileAtomic(storePaths.stack(store, imageName(name)), stackText(stack));
   await syncDirectory(storePaths.layers(store));
   const directory = storePaths.image(store, name);
   await mkdir(join(directory, '..'), { recursive: true });

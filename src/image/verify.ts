@@ -5,7 +5,7 @@ import type { Context, Finding, FindingKind } from '../core/event.ts';
 import { digestFile, exists } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { bootChecksums, bootConfiguration } from './boot-entry.ts';
-import { boots, layerFile, type Manifest, parseManifest } from './manifest.ts';
+import { boots, type Manifest, parseManifest, stackText } from './manifest.ts';
 import { bootFiles, parseSums, sealedFiles, signedFiles, sumFiles } from './seal.ts';
 import { type StoredImage, storePaths } from './store.ts';
 
@@ -56,7 +56,7 @@ export async function verifyImage(
     await checkText(join(image.directory, 'boot.cfg'), bootConfiguration(manifest, text), find);
     await checkText(join(image.directory, 'boot.sha256'), bootChecksums(manifest, text), find);
   }
-  await checkText(storePaths.stack(store, image.name), stackText(manifest), find);
+  await checkText(storePaths.stack(store, image.name), stackText(manifest.layers), find);
 
   const files: Expected[] = [
     ...(boots(manifest)
@@ -109,10 +109,6 @@ function readAuthentic(text: string, file: string, find: Find): Manifest | undef
 async function hasBootFiles({ directory }: StoredImage): Promise<boolean> {
   const there = await Promise.all(bootFiles.map(async (name) => await exists(join(directory, name))));
   return there.includes(true);
-}
-
-function stackText(manifest: Manifest): string {
-  return manifest.layers.map((layer) => `${layerFile(layer)}\n`).join('');
 }
 
 async function verifySignature(

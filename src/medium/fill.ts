@@ -5,7 +5,14 @@ import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { digestFile, exists, explainDiskFull, syncDirectory, writeFileAtomic } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
-import { type BootManifest, boots, layerFile, parseManifest, verityFile } from '../image/manifest.ts';
+import {
+  type BootManifest,
+  boots,
+  layerFile,
+  parseManifest,
+  stackText,
+  verityFile,
+} from '../image/manifest.ts';
 import { decide, type Retention } from '../image/retention.ts';
 import { sealedFiles, signedFiles } from '../image/seal.ts';
 import { findImage, listImages, readManifest, type StoredImage, storePaths } from '../image/store.ts';
@@ -37,10 +44,6 @@ function liveFiles(manifest: Pick<BootManifest, 'layers'>): LiveFile[] {
     { name: layerFile(layer), size: layer.size, digest: layer.digest },
     { name: verityFile(layer), size: layer.verity.size, digest: layer.verity.digest },
   ]);
-}
-
-function stackText({ layers }: Pick<BootManifest, 'layers'>): string {
-  return layers.map((layer) => `${layerFile(layer)}\n`).join('');
 }
 
 /** Whether a medium can boot an image, by its manifest; else why not. */
@@ -168,7 +171,7 @@ async function isSame(wanted: WantedImage, root: string): Promise<boolean> {
     if (!(await isThere(join(directory, name), { size, digest: digest.digest }, true))) return false;
   }
   const stack = await readFile(storePaths.stack(root, wanted.image.name), 'utf8').catch(() => '');
-  return stack === stackText(wanted.manifest);
+  return stack === stackText(wanted.manifest.layers);
 }
 
 /**
@@ -311,7 +314,7 @@ async function bringImage(
   context: Context,
   onBytes: (bytes: number) => void,
 ): Promise<void> {
-  await writeFileAtomic(storePaths.stack(root, image.name), stackText(manifest));
+  await writeFileAtomic(storePaths.stack(root, image.name), stackText(manifest.layers));
   const made = join(temporary, image.name);
   await mkdir(made);
   const known = new Map([

@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { guidBytes, guidText } from '../core/guid.ts';
 
 import type { DiskBytes } from './bytes.ts';
 
@@ -56,34 +56,6 @@ export function usableSectors(
   sectorSize: number,
 ): { readonly first: number; readonly last: number } {
   return { first: 2 + entrySectors(sectorSize), last: sectors - 2 - entrySectors(sectorSize) };
-}
-
-/** A GUID in the byte order of GPT (UEFI specification, appendix A): the first three fields little-endian. */
-export function guidBytes(guid: string): Buffer {
-  const bytes = Buffer.from(guid.replaceAll('-', ''), 'hex');
-  if (bytes.length !== 16) throw new TypeError(`not a GUID: ${guid}`);
-  bytes.subarray(0, 4).reverse();
-  bytes.subarray(4, 6).reverse();
-  bytes.subarray(6, 8).reverse();
-  return bytes;
-}
-
-/** The text of a GUID in the byte order of GPT. */
-export function guidText(bytes: Uint8Array): string {
-  const copy = Buffer.from(bytes);
-  copy.subarray(0, 4).reverse();
-  copy.subarray(4, 6).reverse();
-  copy.subarray(6, 8).reverse();
-  const hex = copy.toString('hex');
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
-}
-
-/** A random GUID (RFC 4122, version 4), as text. */
-export function randomGuid(): string {
-  const bytes = randomBytes(16);
-  bytes[7] = ((bytes[7] ?? 0) & 0x0f) | 0x40;
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
-  return guidText(bytes);
 }
 
 function entriesOf({ partitions }: PartitionTable): Buffer {

@@ -1,6 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import { ReliveError } from '../core/error.ts';
 import { coreSlotBytes, coreSlots } from './bios.ts';
-import { type Partition, type PartitionTable, partitionTypes, randomGuid, usableSectors } from './gpt.ts';
+import { type Partition, type PartitionTable, partitionTypes, usableSectors } from './gpt.ts';
 
 /** The label of a medium's store, by which GRUB and the initramfs find it. */
 export const storeLabel = 'RELIVE';
@@ -120,13 +121,13 @@ export function layOut(options: {
   const placed = volumes.map(({ label, bytes: size }) => ({ label, ...take(size ?? share) }));
   const store = take(end - at);
   const partition = (type: string, name: string, { offset, bytes: size }: Extent): Partition => ({
-    ...{ type, name, guid: randomGuid() },
+    ...{ type, name, guid: randomUUID() },
     first: offset / sectorSize,
     last: (offset + size) / sectorSize - 1,
   });
   return {
     table: {
-      ...{ sectorSize, sectors, diskGuid: randomGuid() },
+      ...{ sectorSize, sectors, diskGuid: randomUUID() },
       partitions: [
         ...(bios === undefined ? [] : [partition(partitionTypes.biosBoot, partitionNames.bios, bios)]),
         partition(partitionTypes.efiSystem, partitionNames.efi, efi),

@@ -1,5 +1,5 @@
 import type { Context } from '../core/event.ts';
-import { readTree, type TreeEntry } from './tree.ts';
+import { readEntries, readTree, type TreeEntry } from './tree.ts';
 
 /** What of an entry may differ. Size goes with content; a file's other names are content, too. */
 export type Aspect = 'type' | 'content' | 'mode' | 'owner' | 'attributes' | 'time';
@@ -74,16 +74,9 @@ function aspectsOf(from: TreeEntry, to: TreeEntry): Aspect[] {
   return aspects;
 }
 
-/** The tree at `root`, by path. */
-async function entriesOf(root: string, context: Context): Promise<Map<string, TreeEntry>> {
-  const entries = new Map<string, TreeEntry>();
-  await readTree(root, (entry) => entries.set(entry.path, entry), context);
-  return entries;
-}
-
 /** Everything at which the tree at `to` differs from that at `from`, by path. */
 export async function compareTrees(from: string, to: string, context: Context): Promise<TreeDifference[]> {
-  const before = await entriesOf(from, context);
+  const before = await readEntries(from, context);
   const differences: TreeDifference[] = [];
   await readTree(
     to,

@@ -2,7 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
-import { readTree, type TreeEntry } from './tree.ts';
+import { readEntries, type TreeEntry } from './tree.ts';
 
 /** What a delta consists of. */
 export interface Delta {
@@ -56,12 +56,6 @@ function selectDeleted(
   return [...from.keys()].filter((path) => !to.has(path) && to.get(parentOf(path))?.type === directoryType);
 }
 
-async function entriesOf(root: string, context: Context): Promise<Map<string, TreeEntry>> {
-  const entries = new Map<string, TreeEntry>();
-  await readTree(root, (entry) => entries.set(entry.path, entry), context);
-  return entries;
-}
-
 /** Names for the programs that copy: bytes, each ended by a zero byte, none of which looks like an option. */
 function nameList(paths: Iterable<string>): Buffer {
   return Buffer.from([...paths].map((path) => `./${path}\0`).join(''), 'latin1');
@@ -81,8 +75,8 @@ export async function makeDelta(
   scratch: string,
   context: Context,
 ): Promise<Delta> {
-  const from = await entriesOf(trees.from, context);
-  const to = await entriesOf(trees.to, context);
+  const from = await readEntries(trees.from, context);
+  const to = await readEntries(trees.to, context);
   const changed = selectChanged(from, to);
   const deleted = selectDeleted(from, to);
   const paths = new Set(['', ...changed]);

@@ -132,6 +132,13 @@ export async function readTree(
   await visit('');
 }
 
+/** The entries of the tree at `root`, by path, in the order of `readTree`. */
+export async function readEntries(root: string, context: Context): Promise<Map<string, TreeEntry>> {
+  const entries = new Map<string, TreeEntry>();
+  await readTree(root, (entry) => entries.set(entry.path, entry), context);
+  return entries;
+}
+
 export interface TreeDigest {
   readonly digest: string;
   /** What the content of its files takes, in blocks of a page. */

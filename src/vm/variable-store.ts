@@ -1,6 +1,7 @@
 import { ReliveError } from '../core/error.ts';
+import { guidBytes } from '../core/guid.ts';
 import type { SecureBootCertificates } from '../image/secure-boot-keys.ts';
-import { guidBytes, signatureList } from '../image/signature-list.ts';
+import { signatureList } from '../image/signature-list.ts';
 
 /**
  * The variables of UEFI firmware in flash, as EDK2 keeps them: a firmware volume (PI specification, volume 3, 3.2.1) with

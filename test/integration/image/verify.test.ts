@@ -16,6 +16,17 @@ import { runCommand } from '../../fixtures/command.ts';
 import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 import { relive, temporaryDirectory } from '../../support.ts';
 
+/** The files of an image that bear a signature, all there are but the signatures themselves and what is on the ISO. */
+const signedNames = [
+  'manifest.json',
+  'boot.cfg',
+  'boot.sha256',
+  'vmlinuz',
+  'initrd.img',
+  'SHA256SUMS',
+  'SHA512SUMS',
+];
+
 let built: BuiltSite;
 let site: TestSite;
 let directory: string;
@@ -154,15 +165,7 @@ describe('names a damaged file of the image', () => {
     },
   );
 
-  test.each([
-    'manifest.json',
-    'boot.cfg',
-    'boot.sha256',
-    'vmlinuz',
-    'initrd.img',
-    'SHA256SUMS',
-    'SHA512SUMS',
-  ])('%s, missing', async (name) => {
+  test.each(signedNames)('%s, missing', async (name) => {
     damage(inImage(name), remove);
     const { status, found } = await verify();
     expect(status).toBe(1);
@@ -203,17 +206,7 @@ describe('names a damaged file of the image', () => {
 });
 
 describe('names a damaged signature', () => {
-  const names = [
-    'manifest.json',
-    'boot.cfg',
-    'boot.sha256',
-    'vmlinuz',
-    'initrd.img',
-    'SHA256SUMS',
-    'SHA512SUMS',
-  ];
-
-  test.each(names)('of %s: one bit', async (name) => {
+  test.each(signedNames)('of %s: one bit', async (name) => {
     damage(inImage(`${name}.sig`), flip);
     expect(await verify()).toEqual({
       status: 1,
@@ -222,10 +215,12 @@ describe('names a damaged signature', () => {
   });
 
   test('missing', async () => {
-    for (const name of names) damage(inImage(`${name}.sig`), remove);
+    for (const name of signedNames) damage(inImage(`${name}.sig`), remove);
     expect(await verify()).toEqual({
       status: 1,
-      found: names.map((name) => `unsigned ${directory.slice(site.store.length + 1)}/${name}`).toSorted(),
+      found: signedNames
+        .map((name) => `unsigned ${directory.slice(site.store.length + 1)}/${name}`)
+        .toSorted(),
     });
   });
 
@@ -243,11 +238,11 @@ describe('names a damaged signature', () => {
   });
 
   test('by another key, although all else is consistent', async () => {
-    for (const name of names) damage(inImage(`${name}.sig`), () => sign(inImage(name), stranger));
+    for (const name of signedNames) damage(inImage(`${name}.sig`), () => sign(inImage(name), stranger));
     const { status, found } = await verify();
     expect(status).toBe(1);
     expect(found).toEqual(
-      names.map((name) => `corrupt ${directory.slice(site.store.length + 1)}/${name}`).toSorted(),
+      signedNames.map((name) => `corrupt ${directory.slice(site.store.length + 1)}/${name}`).toSorted(),
     );
   });
 });

@@ -1,12 +1,11 @@
+import { randomUUID } from 'node:crypto';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { guidBytes, guidText } from '../../../src/core/guid.ts';
 import type { DiskBytes } from '../../../src/medium/bytes.ts';
 import {
-  guidBytes,
-  guidText,
   type PartitionTable,
   partitionTypes,
-  randomGuid,
   readTable,
   usableSectors,
   withProtectiveTable,
@@ -20,12 +19,12 @@ function example(sectorSize: number): PartitionTable {
   const sectors = bytes / sectorSize;
   const { first, last } = usableSectors(sectors, sectorSize);
   return {
-    ...{ sectorSize, sectors, diskGuid: randomGuid() },
+    ...{ sectorSize, sectors, diskGuid: randomUUID() },
     partitions: [
-      { type: partitionTypes.efiSystem, guid: randomGuid(), name: 'RELIVE EFI', first, last: first + 9 },
+      { type: partitionTypes.efiSystem, guid: randomUUID(), name: 'RELIVE EFI', first, last: first + 9 },
       {
         type: partitionTypes.linux,
-        guid: randomGuid(),
+        guid: randomUUID(),
         name: 'Ünïcode 36 characters are the most…',
         first: first + 10,
         last,
@@ -103,7 +102,7 @@ test('the protective table covers the disk and keeps the code before it', () => 
 test('a GUID has the byte order of GPT', () => {
   // The example of the UEFI specification: the type of EFI system partitions.
   expect(guidBytes(partitionTypes.efiSystem).toString('hex')).toBe('28732ac11ff8d211ba4b00a0c93ec93b');
-  const guid = randomGuid();
+  const guid = randomUUID();
   expect(guidText(guidBytes(guid))).toBe(guid);
   expect(guid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
 });

@@ -3,12 +3,13 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { guidBytes } from '../../../src/core/guid.ts';
 import {
   createSecureBootKeys,
   type SecureBootCertificates,
   secureBootDirectory,
 } from '../../../src/image/secure-boot-keys.ts';
-import { guidBytes, signatureList } from '../../../src/image/signature-list.ts';
+import { signatureList } from '../../../src/image/signature-list.ts';
 import { enrolledVariables } from '../../../src/vm/variable-store.ts';
 import { recordingContext } from '../../fixtures/context.ts';
 import { errorLike } from '../../fixtures/expecting.ts';
