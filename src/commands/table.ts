@@ -681,6 +681,10 @@ export const commands: readonly CommandSpec[] = [
         completes: 'file',
       },
       {
+        flags: '--settle <seconds>',
+        description: 'take the picture so long after that: a desktop comes up later than the system',
+      },
+      {
         flags: '--timeout <seconds>',
         description: 'how long it may take until it is healthy',
         default: '300',

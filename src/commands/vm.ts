@@ -21,6 +21,17 @@ function numberOption(call: Call, name: string, most: number, otherwise: number)
   throw new ReliveError('usage', `--${name} ${text}: a whole number from 1 to ${most} is wanted`);
 }
 
+/** The seconds of --settle, which says when the picture is taken and means nothing without one. */
+function settleOption(call: Call): number | undefined {
+  if (optionValue(call, 'settle') === undefined) return undefined;
+  if (optionValue(call, 'screenshot') === undefined) {
+    throw new ReliveError('usage', '--settle says when the picture is taken', {
+      hint: 'name its file with --screenshot FILE.png',
+    });
+  }
+  return numberOption(call, 'settle', 86_400, 1);
+}
+
 function choice<T extends string, U>(call: Call, name: string, choices: readonly T[], otherwise: U): T | U {
   const value = optionValue(call, name);
   return choices.find((one) => one === value) ?? otherwise;
@@ -68,6 +79,7 @@ export async function run(call: Call): Promise<CommandResult> {
     timeoutSeconds: numberOption(call, 'timeout', 86_400, bootDefaults.timeoutSeconds),
     log,
     screenshot,
+    settleSeconds: settleOption(call),
     onLine:
       call.options['console'] === true
         ? (line: string): void => context.emit({ event: 'note', message: line })

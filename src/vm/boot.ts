@@ -61,6 +61,8 @@ export interface BootOptions {
   readonly log: string | undefined;
   /** A PNG file for the screen as it is when the guest has reported, in whichever way. */
   readonly screenshot: string | undefined;
+  /** How long a healthy guest goes on before its picture is taken; undefined: until it asks who logs in. */
+  readonly settleSeconds: number | undefined;
   /** Called with each line of the serial console, without escape sequences. */
   readonly onLine: ((line: string) => void) | undefined;
   /** Called when the guest is healthy; it is powered off when the promise settles. At once unless given. */
@@ -90,6 +92,7 @@ export const bootDefaults = {
   powerOffSeconds: 60,
   log: undefined,
   screenshot: undefined,
+  settleSeconds: undefined,
   onLine: undefined,
   whileHealthy: undefined,
 } as const satisfies Omit<BootOptions, 'medium' | 'image'>;
@@ -223,6 +226,12 @@ async function loginPrompt({ console: seen, ended }: Guest): Promise<void> {
   }
 }
 
+/** Waits so long, or as long as the guest runs; without a time until it asks who logs in. */
+async function settle(guest: Guest, seconds: number | undefined): Promise<void> {
+  if (seconds === undefined) await loginPrompt(guest);
+  else await Promise.race([guest.ended, sleep(seconds * 1000, undefined, { ref: false })]);
+}
+
 /**
  * Presses the power button and waits; a guest that does not heed it is ended. The button is pressed again now and then,
  * as people do: a guest that has just come up may not watch it yet.
@@ -344,7 +353,8 @@ export async function bootImage(options: BootOptions, context: Context): Promise
     }
     const seconds = since();
     context.emit({ event: 'stage', stage: bootStage, state: 'done', seconds, detail: `${image} is healthy` });
-    if (options.screenshot !== undefined) await loginPrompt(guest);
+    if (options.screenshot !== undefined) await settle(guest, options.settleSeconds);
+    context.signal.throwIfAborted();
     await takeScreenshot();
     await Promise.race([options.whileHealthy?.() ?? Promise.resolve(), ended]);
     context.signal.throwIfAborted();

@@ -55,7 +55,7 @@ describe.each(['arm64', 'armhf'] as const)('an image for %s', (architecture) => 
     expect(report).not.toMatch(/El Torito boot img :.*BIOS/);
 
     const screenshot = join(tiny.site, 'screen.png');
-    expect(await boot(tiny, architecture, { screenshot })).toMatchObject({
+    expect(await boot(tiny, architecture, { screenshot, settleSeconds: 1 })).toMatchObject({
       ...{ healthy: true, image: tiny.image, firmware: 'uefi', accelerator: 'tcg' },
     });
     expect(readFileSync(screenshot).subarray(1, 4).toString()).toBe('PNG');

@@ -88,7 +88,7 @@ describe('a signed image', () => {
     const before = namesBelow(tiny.store);
     const screenshot = join(tiny.site, 'screen.png');
     const log = join(tiny.site, 'console.log');
-    const result = await boot(tiny, { firmware, attach, screenshot, log });
+    const result = await boot(tiny, { firmware, attach, screenshot, settleSeconds: 1, log });
     // The tiny guest knows no power button.
     expect(result).toMatchObject({ healthy: true, image: tiny.image, accelerator: 'tcg', clean: false });
     expect(readFileSync(screenshot).subarray(1, 4).toString()).toBe('PNG');

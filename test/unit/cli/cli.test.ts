@@ -47,6 +47,7 @@ describe('wrong usage ends with status 2', () => {
     [['doctor', '--no-such-option'], "unknown option '--no-such-option'"],
     [['doctor', 'superfluous'], 'too many arguments'],
     [['doctor', '--site'], 'argument missing'],
+    [['vm', 'demo', '--settle', '9'], '--settle says when the picture is taken'],
     [[], 'Usage: relive'],
   ])('%j', async (args, says) => {
     const { status, stderr } = await relive(args);
