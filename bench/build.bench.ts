@@ -2,10 +2,9 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { bench } from 'vitest';
 import { parseLock } from '../src/site/lock.ts';
 import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
-import { goal, say } from './report.ts';
+import { comparison, goal, say } from './report.ts';
 import { best, cli, makeSite, sh } from './site.ts';
 
 /*
@@ -89,35 +88,31 @@ function measureLiveBuild(work: string): number | undefined {
   );
 }
 
-bench(
-  'builds',
-  () => {
-    const work = mkdtempSync(join(tmpdir(), 'relive-bench-build-'));
-    try {
-      const site = makeSite(work);
-      const rows: Measured[] = [];
-      const hand = parts.has('hand') ? measureByHand(site, work) : undefined;
-      const liveBuild = parts.has('live-build') ? measureLiveBuild(work) : undefined;
-      if (hand !== undefined) rows.push({ what: 'mmdebstrap and mksquashfs by hand', seconds: hand });
-      if (liveBuild !== undefined) rows.push({ what: 'live-build', seconds: liveBuild });
-      else say('live-build is not installed, or not asked for');
-      if (parts.has('relive')) {
-        const { cold, unchanged, overlay, packages } = measureRelive(site);
-        rows.push(
-          { what: 'relive, cold', seconds: cold },
-          { what: 'relive, other packages', seconds: packages },
-          { what: 'relive, another file in the overlay', seconds: overlay },
-          { what: 'relive, nothing changed', seconds: unchanged },
-        );
-        for (const { what, seconds } of rows) say(`  ${what.padEnd(40)} ${seconds.toFixed(1).padStart(7)} s`);
-        goal('nothing changed', unchanged, 'at most', 2, ' s');
-        if (hand !== undefined) goal('cold, to mmdebstrap and mksquashfs by hand', cold / hand, 'at most', 1);
-        if (liveBuild !== undefined) goal('live-build to cold', liveBuild / cold, 'at least', 5);
-      } else
-        for (const { what, seconds } of rows) say(`  ${what.padEnd(40)} ${seconds.toFixed(1).padStart(7)} s`);
-    } finally {
-      rmSync(work, { recursive: true, force: true });
-    }
-  },
-  { iterations: 1, time: 0, warmupIterations: 0, warmupTime: 0, throws: true },
-);
+comparison('builds', () => {
+  const work = mkdtempSync(join(tmpdir(), 'relive-bench-build-'));
+  try {
+    const site = makeSite(work);
+    const rows: Measured[] = [];
+    const hand = parts.has('hand') ? measureByHand(site, work) : undefined;
+    const liveBuild = parts.has('live-build') ? measureLiveBuild(work) : undefined;
+    if (hand !== undefined) rows.push({ what: 'mmdebstrap and mksquashfs by hand', seconds: hand });
+    if (liveBuild !== undefined) rows.push({ what: 'live-build', seconds: liveBuild });
+    else say('live-build is not installed, or not asked for');
+    if (parts.has('relive')) {
+      const { cold, unchanged, overlay, packages } = measureRelive(site);
+      rows.push(
+        { what: 'relive, cold', seconds: cold },
+        { what: 'relive, other packages', seconds: packages },
+        { what: 'relive, another file in the overlay', seconds: overlay },
+        { what: 'relive, nothing changed', seconds: unchanged },
+      );
+      for (const { what, seconds } of rows) say(`  ${what.padEnd(40)} ${seconds.toFixed(1).padStart(7)} s`);
+      goal('nothing changed', unchanged, 'at most', 2, ' s');
+      if (hand !== undefined) goal('cold, to mmdebstrap and mksquashfs by hand', cold / hand, 'at most', 1);
+      if (liveBuild !== undefined) goal('live-build to cold', liveBuild / cold, 'at least', 5);
+    } else
+      for (const { what, seconds } of rows) say(`  ${what.padEnd(40)} ${seconds.toFixed(1).padStart(7)} s`);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+});

@@ -18,13 +18,12 @@ import { connect } from 'node:net';
 import { cpus, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { bench } from 'vitest';
 import { stringify } from 'yaml';
 import { sha256 } from '../src/host/files.ts';
 import { cacheDirectory } from '../test/fixtures/cache.ts';
 import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../test/fixtures/signing.ts';
-import { goal, say } from './report.ts';
+import { comparison, goal, say } from './report.ts';
 
 /*
  * Mirrors: relive beside curl (no checks), apt-mirror, debmirror, aptly and reprepro, all of which fetch the same upstream from
@@ -547,37 +546,33 @@ async function measureMillion(key: SigningKey, work: string): Promise<void> {
   rmSync(root, { recursive: true, force: true });
 }
 
-bench(
-  'mirrors',
-  async () => {
-    const work = mkdtempSync(join(tmpdir(), 'relive-bench-mirror-'));
-    const cache = cacheDirectory('bench-mirror');
-    const key = makeSigningKey('Bench');
-    try {
-      const upstream = (name: string, packages: readonly Package[]): Upstream => ({
-        name,
-        root: join(cache, 'www', name),
-        packages,
-      });
-      if (parts.has('sync') || parts.has('verify')) {
-        const real = upstream('real', realUpstream(join(cache, 'www/real'), key));
-        if (parts.has('sync')) {
-          const small = upstream('small', smallUpstream(join(cache, 'www/small'), key, smallPackages));
-          const server = await startServer(join(cache, 'www'), work);
-          try {
-            for (const one of [real, small]) compare(one, key, work, server.log);
-          } finally {
-            server.stop();
-          }
+comparison('mirrors', async () => {
+  const work = mkdtempSync(join(tmpdir(), 'relive-bench-mirror-'));
+  const cache = cacheDirectory('bench-mirror');
+  const key = makeSigningKey('Bench');
+  try {
+    const upstream = (name: string, packages: readonly Package[]): Upstream => ({
+      name,
+      root: join(cache, 'www', name),
+      packages,
+    });
+    if (parts.has('sync') || parts.has('verify')) {
+      const real = upstream('real', realUpstream(join(cache, 'www/real'), key));
+      if (parts.has('sync')) {
+        const small = upstream('small', smallUpstream(join(cache, 'www/small'), key, smallPackages));
+        const server = await startServer(join(cache, 'www'), work);
+        try {
+          for (const one of [real, small]) compare(one, key, work, server.log);
+        } finally {
+          server.stop();
         }
-        if (parts.has('verify')) compareVerify(real, key, work);
       }
-      if (parts.has('memory')) await measureMemory(work);
-      if (parts.has('million')) await measureMillion(key, work);
-    } finally {
-      key.remove();
-      rmSync(work, { recursive: true, force: true });
+      if (parts.has('verify')) compareVerify(real, key, work);
     }
-  },
-  { iterations: 1, time: 0, warmupIterations: 0, warmupTime: 0, throws: true },
-);
+    if (parts.has('memory')) await measureMemory(work);
+    if (parts.has('million')) await measureMillion(key, work);
+  } finally {
+    key.remove();
+    rmSync(work, { recursive: true, force: true });
+  }
+});

@@ -1,3 +1,14 @@
+import { bench } from 'vitest';
+
+/**
+ * A comparison that times its parts itself and runs once. It is asynchronous in any case: a function that is not
+ * would be called twice more, to find that out.
+ */
+export function comparison(name: string, compare: () => void | Promise<void>): void {
+  const options = { iterations: 1, time: 0, warmupIterations: 0, warmupTime: 0, throws: true };
+  bench(name, async () => await compare(), options);
+}
+
 /** Prints a line of the report; vitest shows standard output as it is. */
 export function say(line: string): void {
   process.stdout.write(`${line}\n`);

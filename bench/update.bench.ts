@@ -2,9 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { bench } from 'vitest';
 import { parseManifest } from '../src/image/manifest.ts';
-import { goal, say } from './report.ts';
+import { comparison, goal, say } from './report.ts';
 import { best, cli, makeSite } from './site.ts';
 
 /*
@@ -36,42 +35,35 @@ function packedSize(directory: string, work: string): number {
   return length;
 }
 
-bench(
-  'updates',
-  () => {
-    const work = mkdtempSync(join(tmpdir(), 'relive-bench-update-'));
-    try {
-      const site = makeSite(work);
-      const full = best(
-        () => {
-          for (const name of ['.relive', 'store']) rmSync(join(site, name), { recursive: true, force: true });
-        },
-        () => relive(site, 'build', 'demo'),
-      );
-      const overlay = join(site, 'overlays/demo/opt/data');
-      mkdirSync(overlay, { recursive: true });
-      let round = 0;
-      const file = best(
-        () => {
-          round += 1;
-          writeFileSync(
-            join(overlay, 'large'),
-            Buffer.alloc(8 * 1024 * 1024, `${round} and so on, and so on`),
-          );
-        },
-        () => relive(site, 'update', 'demo'),
-      );
-      const delta = deltaSize(site);
-      const alone = packedSize(overlay, work);
-      say(`  full build, nothing cached      ${full.toFixed(1).padStart(7)} s`);
-      say(`  update, a file of 8 MiB         ${file.toFixed(1).padStart(7)} s`);
-      say(`  delta ${delta} bytes, its files packed alone ${alone} bytes`);
-      goal('update', file, 'at most', 15, ' s');
-      goal('update to full build', file / full, 'at most', 0.2);
-      goal('delta to its files packed alone', delta / alone, 'at most', 1.15);
-    } finally {
-      rmSync(work, { recursive: true, force: true });
-    }
-  },
-  { iterations: 1, time: 0, warmupIterations: 0, warmupTime: 0, throws: true },
-);
+comparison('updates', () => {
+  const work = mkdtempSync(join(tmpdir(), 'relive-bench-update-'));
+  try {
+    const site = makeSite(work);
+    const full = best(
+      () => {
+        for (const name of ['.relive', 'store']) rmSync(join(site, name), { recursive: true, force: true });
+      },
+      () => relive(site, 'build', 'demo'),
+    );
+    const overlay = join(site, 'overlays/demo/opt/data');
+    mkdirSync(overlay, { recursive: true });
+    let round = 0;
+    const file = best(
+      () => {
+        round += 1;
+        writeFileSync(join(overlay, 'large'), Buffer.alloc(8 * 1024 * 1024, `${round} and so on, and so on`));
+      },
+      () => relive(site, 'update', 'demo'),
+    );
+    const delta = deltaSize(site);
+    const alone = packedSize(overlay, work);
+    say(`  full build, nothing cached      ${full.toFixed(1).padStart(7)} s`);
+    say(`  update, a file of 8 MiB         ${file.toFixed(1).padStart(7)} s`);
+    say(`  delta ${delta} bytes, its files packed alone ${alone} bytes`);
+    goal('update', file, 'at most', 15, ' s');
+    goal('update to full build', file / full, 'at most', 0.2);
+    goal('delta to its files packed alone', delta / alone, 'at most', 1.15);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+});
