@@ -1,7 +1,7 @@
 import type { ArgumentSpec, CommandSpec, OptionSpec } from '../../src/commands/command.ts';
 import { commands, commonOptions, groups, summary } from '../../src/commands/table.ts';
 import { version } from '../../src/core/version.ts';
-import { bold, example, heading, item, type Page, paragraph, roffText } from './roff.ts';
+import { type Block, example, heading, item, type Page, paragraph, synopsis } from './page.ts';
 
 /** What a command ends with, as docs/design.md says. */
 const statuses: readonly (readonly [string, string])[] = [
@@ -39,32 +39,34 @@ function sentence(text: string): string {
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
-function argumentItem({ name, description, choices }: ArgumentSpec): string {
-  return item(name, sentence(description), ...choiceLines(choices));
+function argumentItem({ name, description, choices }: ArgumentSpec): Block {
+  return item(name, [sentence(description), ...choiceLines(choices)]);
 }
 
-function optionItem({ flags, description, choices, default: otherwise }: OptionSpec): string {
+function optionItem({ flags, description, choices, default: otherwise }: OptionSpec): Block {
   const more = otherwise === undefined ? [] : [`(Unless given: ${otherwise})`];
-  return item(flags, sentence(description), ...choiceLines(choices), ...more);
+  return item(flags, [sentence(description), ...choiceLines(choices), ...more]);
 }
 
 function choiceLines(choices: readonly string[] | undefined): string[] {
   return choices === undefined ? [] : [`One of ${choices.join(', ')}.`];
 }
 
-function pairs(title: string, list: readonly (readonly [string, string])[]): string[] {
-  return [heading(title), ...list.map(([term, meaning]) => item(term, meaning))];
+function pairs(title: string, list: readonly (readonly [string, string])[]): Block[] {
+  return [heading(title), ...list.map(([term, meaning]) => item(term, [meaning]))];
 }
 
 const help: OptionSpec = { flags: '-h, --help', description: 'show the usage with examples' };
 
-/** relive-COMMAND(1) */
-function commandPage(spec: CommandSpec): Page {
+/**
+ * relive-COMMAND(1)
+ * @param alone whether it says itself what it has in common with all commands
+ */
+function commandPage(spec: CommandSpec, alone: boolean): Page {
   const { name, description, arguments: positional = [], options = [], examples } = spec;
   const words = [
-    bold(`relive ${name}`),
-    ...(options.length > 0 ? ['[\\fIoption\\fR ...]'] : []),
-    ...positional.map((argument) => roffText(argument.name)),
+    ...(options.length > 0 ? ['[option ...]'] : []),
+    ...positional.map((argument) => argument.name),
   ];
   const group = name.split(' ').length > 1 ? name.split(' ')[0] : undefined;
   const related = commands.filter(
@@ -78,16 +80,16 @@ function commandPage(spec: CommandSpec): Page {
     version,
     body: [
       heading('Synopsis'),
-      words.join('\n'),
+      synopsis(`relive ${name}`, words),
       heading('Description'),
       paragraph(description ?? sentence(spec.summary)),
       ...(needsRoot ? [paragraph('Only root may call it.')] : []),
       ...(positional.length === 0 ? [] : [heading('Arguments'), ...positional.map(argumentItem)]),
-      heading('Options'),
-      ...[...options, ...commonOptions, help].map(optionItem),
+      ...(alone || options.length > 0 ? [heading('Options')] : []),
+      ...[...options, ...(alone ? [...commonOptions, help] : [])].map(optionItem),
       heading('Examples'),
       ...examples.map(({ command, says }) => example(command, sentence(says))),
-      ...pairs('Exit status', statuses),
+      ...(alone ? pairs('Exit status', statuses) : []),
     ],
     seeAlso: ['relive(1)', ...related.map((other) => `${pageName(other.name)}(1)`), ...formats],
   };
@@ -95,7 +97,7 @@ function commandPage(spec: CommandSpec): Page {
 
 /** relive(1) */
 function mainPage(): Page {
-  const listed = commands.map((spec) => item(`relive ${spec.name}`, sentence(spec.summary)));
+  const listed = commands.map((spec) => item(`relive ${spec.name}`, [sentence(spec.summary)]));
   return {
     name: 'relive',
     section: 1,
@@ -103,7 +105,7 @@ function mainPage(): Page {
     version,
     body: [
       heading('Synopsis'),
-      `${bold('relive')}\n\\fIcommand\\fR\n[\\fIargument\\fR ...]\n[\\fIoption\\fR ...]`,
+      synopsis('relive', ['command', '[argument ...]', '[option ...]']),
       heading('Description'),
       paragraph(summary),
       paragraph(
@@ -139,7 +141,10 @@ function mainPage(): Page {
   };
 }
 
-/** relive(1) and a page for each command of the table. */
-export function commandPages(): Page[] {
-  return [mainPage(), ...commands.map(commandPage)];
+/**
+ * relive(1) and a page for each command of the table.
+ * @param alone whether each says what it has in common with all commands, or relive(1) for them
+ */
+export function commandPages(alone = true): Page[] {
+  return [mainPage(), ...commands.map((spec) => commandPage(spec, alone))];
 }

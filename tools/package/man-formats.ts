@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { version } from '../../src/core/version.ts';
 import { profileSchema, siteSchema } from '../../src/site/schema.ts';
-import { heading, indented, item, type Page, paragraph, verbatim } from './roff.ts';
+import { type Block, heading, item, type Page, paragraph, verbatim } from './page.ts';
 
 /** What is used here of a JSON Schema. */
 const schemaNode = z.object({
@@ -49,28 +49,27 @@ export function kindOf(node: SchemaNode): string {
   }
 }
 
+function descriptionOf({ description }: SchemaNode): string[] {
+  return description === undefined ? [] : [description];
+}
+
 /** The keys of a map below `path`, each with what is below it. */
-function keys(node: SchemaNode, path: string): string[] {
+function keys(node: SchemaNode, path: string): Block[] {
   const required = new Set(node.required);
-  return Object.entries(node.properties ?? {}).flatMap(([key, value]) => {
+  return Object.entries(node.properties ?? {}).map(([key, value]) => {
     const here = path === '' ? key : `${path}.${key}`;
     const kind = `(${kindOf(value)}${required.has(key) ? '; required' : ''})`;
-    const inner = below(value, here);
-    return [
-      item(here, ...(value.description === undefined ? [] : [value.description]), kind),
-      ...(inner.length === 0 ? [] : [indented(inner)]),
-    ];
+    return item(here, [...descriptionOf(value), kind], below(value, here));
   });
 }
 
-function below(node: SchemaNode, path: string): string[] {
+function below(node: SchemaNode, path: string): Block[] {
   if (node.properties !== undefined) return keys(node, path);
   if (node.items?.properties !== undefined) return keys(node.items, `${path}[]`);
   const named = node.additionalProperties;
   if (typeof named !== 'object') return [];
   const here = `${path}.NAME`;
-  const about = item(here, ...(named.description === undefined ? [] : [named.description]));
-  return [about, ...keys(named, here)];
+  return [item(here, descriptionOf(named)), ...keys(named, here)];
 }
 
 function nodeOf(schema: z.ZodType): SchemaNode {

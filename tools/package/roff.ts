@@ -1,4 +1,5 @@
-/** Text for roff's man macros (groff_man(7)), with nothing in it that roff would take for a request. */
+/** Pages in roff's man macros (groff_man(7)), with nothing in their text that roff would take for a request. */
+import { type Block, isTabular, type Page } from './page.ts';
 
 /** Escapes what roff would interpret; a hyphen stays the character that people type. */
 export function roffText(text: string): string {
@@ -12,7 +13,7 @@ export function roffText(text: string): string {
     .replaceAll(/^\./gm, '\\&.');
 }
 
-export function bold(text: string): string {
+function bold(text: string): string {
   return `\\fB${roffText(text)}\\fR`;
 }
 
@@ -21,45 +22,39 @@ function quoted(text: string): string {
   return `"${roffText(text).replaceAll('"', '\\(dq')}"`;
 }
 
-export interface Page {
-  readonly name: string;
-  readonly section: 1 | 5;
-  readonly summary: string;
-  readonly version: string;
-  /** What follows NAME: blocks made by the functions here. */
-  readonly body: readonly string[];
-  /** Other pages, as `relive(1)`. */
-  readonly seeAlso: readonly string[];
+/** The lines of one block. */
+function blockLines(block: Block): string[] {
+  switch (block.kind) {
+    case 'heading':
+      return [`.SH ${quoted(block.text)}`];
+    case 'synopsis':
+      return [bold(block.command), ...block.words.map((word) => italicWords(word))];
+    case 'paragraph': {
+      const lines = block.text.split('\n').map(roffText);
+      return isTabular(block.text) ? ['.PP', '.nf', ...lines, '.fi'] : ['.PP', ...lines];
+    }
+    case 'item': {
+      const below = block.below.flatMap(blockLines);
+      return [
+        '.TP',
+        bold(block.term),
+        ...block.meaning.map(roffText),
+        ...(below.length === 0 ? [] : ['.RS 4', ...below, '.RE']),
+      ];
+    }
+    case 'example': {
+      const says = roffText(block.says.replace(/\.$/, ':'));
+      return ['.PP', says, '.PP', '.RS 4', '.nf', bold(block.command), '.fi', '.RE'];
+    }
+    case 'verbatim':
+    default:
+      return ['.PP', '.RS 4', '.nf', ...block.text.trimEnd().split('\n').map(roffText), '.fi', '.RE'];
+  }
 }
 
-export function heading(title: string): string {
-  return `.SH ${quoted(title)}`;
-}
-
-/** Lines in which blanks stand side by side are kept as they are; others are filled. */
-export function paragraph(text: string): string {
-  const lines = text.split('\n').map(roffText);
-  return /\S {2,}\S/.test(text) ? ['.PP', '.nf', ...lines, '.fi'].join('\n') : ['.PP', ...lines].join('\n');
-}
-
-/** A term in bold with what it means. */
-export function item(term: string, ...meaning: readonly string[]): string {
-  return ['.TP', bold(term), ...meaning.map(roffText)].join('\n');
-}
-
-export function example(command: string, says: string): string {
-  return ['.PP', roffText(says.replace(/\.$/, ':')), '.PP', '.RS 4', '.nf', bold(command), '.fi', '.RE'].join(
-    '\n',
-  );
-}
-
-/** A file as it stands. */
-export function verbatim(text: string): string {
-  return ['.PP', '.RS 4', '.nf', ...text.trimEnd().split('\n').map(roffText), '.fi', '.RE'].join('\n');
-}
-
-export function indented(blocks: readonly string[]): string {
-  return ['.RS 4', ...blocks, '.RE'].join('\n');
+/** A word of a synopsis; the one in it that stands for others is in italics. */
+function italicWords(word: string): string {
+  return roffText(word).replace(/^(\[?)(\w+)( \.\.\.\])$/, '$1\\fI$2\\fR$3');
 }
 
 /** The whole page. */
@@ -70,10 +65,10 @@ export function roffPage({ name, section, summary, version, body, seeAlso }: Pag
       section === 1 ? 'relive commands' : 'relive file formats',
     )}`,
     '.nh',
-    heading('Name'),
+    '.SH "Name"',
     `${roffText(name)} \\- ${roffText(summary)}`,
-    ...body,
-    heading('See also'),
+    ...body.flatMap(blockLines),
+    '.SH "See also"',
     seeAlso
       .map((other) => {
         const [page = '', number = ''] = other.split(/[()]/);

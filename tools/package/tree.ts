@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { z } from 'zod';
 import { ReliveError } from '../../src/core/error.ts';
-import { siteYaml } from '../../src/site/init.ts';
 import { debianChangelog } from './changelog.ts';
 import { bashCompletion } from './completion-bash.ts';
 import { fishCompletion } from './completion-fish.ts';
 import { zshCompletion } from './completion-zsh.ts';
 import type { PackageJson } from './control.ts';
 import { copyrightFile, type Library } from './copyright.ts';
+import { exampleFiles } from './example.ts';
 import { commandPages } from './man-commands.ts';
 import { formatPages } from './man-formats.ts';
 import { roffPage } from './roff.ts';
@@ -32,11 +32,6 @@ export interface TreeOptions {
 /** Where relive is installed; it finds profiles/ and runtime/ beside dist/. */
 const home = 'usr/share/relive';
 const documents = 'usr/share/doc/relive';
-/** The archive of the example. */
-const exampleArchives = {
-  debian: 'http://ftp.debian.org/debian',
-  security: 'http://security.debian.org/debian-security',
-};
 
 function text(path: string, content: string, mode: PackagedFile['mode'] = 0o644): PackagedFile {
   return { path, content: Buffer.from(content), mode };
@@ -93,9 +88,8 @@ async function libraries(root: string): Promise<readonly Library[]> {
 }
 
 /** Man pages, completions: what is made of the table of commands and the schemas. */
-function generated(version: string, profile: string): PackagedFile[] {
-  const site = siteYaml('trixie', 'amd64', exampleArchives);
-  const pages = [...commandPages(), ...formatPages({ site, profile })];
+function generated(version: string, example: Parameters<typeof formatPages>[0]): PackagedFile[] {
+  const pages = [...commandPages(), ...formatPages(example)];
   return [
     ...pages.map((page) =>
       compressed(
@@ -110,13 +104,15 @@ function generated(version: string, profile: string): PackagedFile[] {
 }
 
 /** A site as `relive init` makes it, of the profile demo. */
-async function exampleSite(root: string): Promise<PackagedFile[]> {
+async function exampleSite(
+  root: string,
+  example: Awaited<ReturnType<typeof exampleFiles>>,
+): Promise<PackagedFile[]> {
   const site = join(documents, 'examples/site');
-  const profile = join(root, 'profiles/demo');
   return [
-    text(join(site, 'relive.yaml'), siteYaml('trixie', 'amd64', exampleArchives)),
-    text(join(site, 'profiles/demo.yaml'), await readFile(join(profile, 'profile.yaml'), 'utf8')),
-    ...(await copied(join(profile, 'overlay'), join(site, 'overlays/demo'))),
+    text(join(site, 'relive.yaml'), example.site),
+    text(join(site, 'profiles/demo.yaml'), example.profile),
+    ...(await copied(join(root, 'profiles/demo/overlay'), join(site, 'overlays/demo'))),
   ];
 }
 
@@ -127,6 +123,7 @@ export async function packageTree({ root, json, epoch }: TreeOptions): Promise<P
   const year = new Date(epoch * 1000).getUTCFullYear();
   const changes = { version: json.version, maintainer: json.author, epoch };
   const { version, description, license } = json;
+  const example = await exampleFiles(root);
   const parts: PackagedFile[][] = [
     ...(await Promise.all(
       ['dist', 'runtime', 'profiles', 'schemas'].map(
@@ -150,8 +147,8 @@ export async function packageTree({ root, json, epoch }: TreeOptions): Promise<P
       text('usr/share/lintian/overrides/relive', await read('packaging/lintian-overrides')),
     ],
     (await copied(join(root, 'docs'), documents)).filter(({ path }) => path.endsWith('.md')),
-    generated(version, await read('profiles/demo/profile.yaml')),
-    await exampleSite(root),
+    generated(version, example),
+    await exampleSite(root, example),
   ];
   const files = parts.flat();
   return files.toSorted((a, b) => (a.path < b.path ? -1 : 1));

@@ -1,0 +1,21 @@
+import { commandPages } from './man-commands.ts';
+import { formatPages } from './man-formats.ts';
+import { markdownPage } from './markdown.ts';
+
+const notice = '<!-- Made by `npm run reference`, out of the command table and the schemas. -->\n\n';
+
+/**
+ * The documents of docs/reference/, by file name: what the man pages say, to be read in a browser.
+ * @param samples a site and a profile to show
+ */
+export function referenceDocuments(
+  samples: Parameters<typeof formatPages>[0],
+): Readonly<Record<string, string>> {
+  const documents: Record<string, string> = {};
+  const commands = commandPages(false).map((page, index) => markdownPage(page, index === 0 ? 1 : 2));
+  documents['commands.md'] = `${notice}${commands.join('\n')}`;
+  for (const page of formatPages(samples)) {
+    documents[`${page.name.replace('.', '-')}.md`] = `${notice}${markdownPage(page, 1)}`;
+  }
+  return documents;
+}
