@@ -1,3 +1,4 @@
+import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import type { CommandResult } from '../report/reporter.ts';
 
@@ -89,4 +90,26 @@ export function manyArguments(call: Call, index: number): readonly string[] {
   if (values === undefined) return [];
   if (typeof values === 'string') throw new TypeError(`argument ${index} takes one value only`);
   return values;
+}
+
+/**
+ * A whole number above zero, or undefined where the option was not given.
+ * @throws ReliveError `usage`
+ */
+export function numberOption(call: Call, name: string, most: number): number | undefined {
+  const text = optionValue(call, name);
+  if (text === undefined) return undefined;
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : 0;
+  if (value >= 1 && value <= most) return value;
+  throw new ReliveError('usage', `--${name} ${text}: a whole number from 1 to ${most} is wanted`);
+}
+
+/** Which of the choices an option names; the table sees to it that it is none else. */
+export function choiceOption<T extends string>(
+  call: Call,
+  name: string,
+  choices: readonly T[],
+): T | undefined {
+  const value = optionValue(call, name);
+  return choices.find((one) => one === value);
 }

@@ -1,4 +1,5 @@
 import { isReliveError } from '../core/error.ts';
+import { failedCandidates } from '../image/candidate.ts';
 import { pinnedImages } from '../image/remove.ts';
 import { listImages, readManifest } from '../image/store.ts';
 import { formatBytes, formatTable } from '../report/format.ts';
@@ -6,8 +7,19 @@ import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
 import type { Call } from './command.ts';
 
+async function candidates(store: string): Promise<CommandResult> {
+  const failed = await failedCandidates(store);
+  const text = failed.map(({ summary, directory }) => `${summary}\n  ${directory}`).join('\n');
+  return {
+    ok: true,
+    data: { candidates: failed },
+    text: failed.length === 0 ? `no image in ${store} has failed its test` : text,
+  };
+}
+
 export async function run(call: Call): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);
+  if (call.options['candidates'] === true) return await candidates(site.store);
   const rows: string[][] = [['IMAGE', 'KIND', 'SIZE', 'SUITE', 'KERNEL', 'PACKAGES', '']];
   const pinned = await pinnedImages(site.store);
   const images: object[] = [];

@@ -360,7 +360,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'update',
     summary: 'make the next image as a small layer on the newest one',
     description:
-      'Resolves the packages anew, builds the system in stages (those that did not change are in the cache), and packs what differs\nfrom the newest image: as a delta on its layers. The stack shows what a full image would show, and is proven to before it\nis published. Where nothing differs no image is made. A new kernel has its layer replaced; the fifth delta takes the place of\nthose before; deltas of more than half of the layers below make a full image. A damaged image is not built upon.',
+      'Resolves the packages anew, builds the system in stages (those that did not change are in the cache), and packs what differs\nfrom the newest image: as a delta on its layers. The stack shows what a full image would show, and is proven to before it\nis published. Where nothing differs no image is made. A new kernel has its layer replaced; the fifth delta takes the place of\nthose before; deltas of more than half of the layers below make a full image. A damaged image is not built upon. The image is booted as by\nrelive image test, and published if it passes; else it stays in STORE/candidates with its consoles, until an update succeeds.',
     arguments: [
       { name: '<profile>', description: 'the name of a profile of the site', completes: 'profile' },
     ],
@@ -369,6 +369,7 @@ export const commands: readonly CommandSpec[] = [
         flags: '--plan',
         description: 'make nothing: say which packages would change, and what that asks of a machine',
       },
+      { flags: '--no-test', description: 'publish the image without booting it in QEMU first' },
       { flags: '--full', description: 'a full image, needing none before' },
       {
         flags: '--from <image>',
@@ -389,7 +390,13 @@ export const commands: readonly CommandSpec[] = [
   {
     name: 'image list',
     summary: 'list the images in the store',
-    examples: [{ command: 'relive image list', says: 'by profile, newest first' }],
+    options: [
+      { flags: '--candidates', description: 'those that failed the test of an update instead, and why' },
+    ],
+    examples: [
+      { command: 'relive image list', says: 'by profile, newest first' },
+      { command: 'relive image list --candidates', says: 'what was not published' },
+    ],
     load: async () => await import('./image-list.ts'),
   },
   {
@@ -467,6 +474,41 @@ export const commands: readonly CommandSpec[] = [
       { command: 'relive image prune', says: 'remove it' },
     ],
     load: async () => await import('./image-prune.ts'),
+  },
+  {
+    name: 'image test',
+    summary: 'boot an image in QEMU by each firmware, until it reports itself healthy',
+    description:
+      "Through the GRUB of its ISO, as a machine would: on PCs by BIOS and UEFI (by the site's keys alone, where it is for Secure Boot), else\nby UEFI; at once where cores and memory allow. An image whose initramfs lacks relive's script does not pass. Exit status 1\nwhen one boot fails. Consoles are kept in the cache, consoles/IMAGE.",
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
+    ],
+    options: [
+      {
+        flags: '--firmware <kinds>',
+        description: 'only these of bios, uefi, secure-boot, separated by commas',
+        completes: ['bios', 'uefi', 'secure-boot', 'bios,uefi'],
+      },
+      {
+        flags: '--accel <kind>',
+        description: 'KVM, emulation, or KVM where a tiny guest proves that it works',
+        choices: ['auto', 'kvm', 'tcg'],
+        default: 'auto',
+      },
+      {
+        flags: '--memory <mib>',
+        description: 'memory of each machine in MiB (default: 1024, and what the image copies to RAM)',
+      },
+      {
+        flags: '--timeout <seconds>',
+        description: 'how long each may take until it is healthy (default: 300; emulated 900)',
+      },
+    ],
+    examples: [
+      { command: 'relive image test demo', says: 'by all that can start it' },
+      { command: 'relive image test demo --firmware uefi', says: 'by UEFI only' },
+    ],
+    load: async () => await import('./image-test.ts'),
   },
   {
     name: 'image pin',

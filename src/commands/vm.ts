@@ -8,38 +8,22 @@ import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
 import { bootDefaults, bootImage } from '../vm/boot.ts';
 import { type Architecture, guestArchitectures } from '../vm/qemu.ts';
-import { type Call, optionValue, requiredArgument } from './command.ts';
+import { type Call, choiceOption, numberOption, optionValue, requiredArgument } from './command.ts';
 
 const firmwares = ['bios', 'uefi', 'secure-boot'] as const;
 
-/** A whole number above zero, or the default where the option was not given. */
-function numberOption(call: Call, name: string, most: number, otherwise: number): number {
-  const text = optionValue(call, name);
-  if (text === undefined) return otherwise;
-  const value = /^\d{1,9}$/.test(text) ? Number(text) : 0;
-  if (value >= 1 && value <= most) return value;
-  throw new ReliveError('usage', `--${name} ${text}: a whole number from 1 to ${most} is wanted`);
-}
-
 /** The seconds of --settle, which says when the picture is taken and means nothing without one. */
 function settleOption(call: Call): number | undefined {
-  if (optionValue(call, 'settle') === undefined) return undefined;
-  if (optionValue(call, 'screenshot') === undefined) {
-    throw new ReliveError('usage', '--settle says when the picture is taken', {
-      hint: 'name its file with --screenshot FILE.png',
-    });
-  }
-  return numberOption(call, 'settle', 86_400, 1);
-}
-
-function choice<T extends string, U>(call: Call, name: string, choices: readonly T[], otherwise: U): T | U {
-  const value = optionValue(call, name);
-  return choices.find((one) => one === value) ?? otherwise;
+  const seconds = numberOption(call, 'settle', 86_400);
+  if (seconds === undefined || optionValue(call, 'screenshot') !== undefined) return seconds;
+  throw new ReliveError('usage', '--settle says when the picture is taken', {
+    hint: 'name its file with --screenshot FILE.png',
+  });
 }
 
 /** The machine that an image wants, or for an ISO, which does not say, --architecture. */
 function machineFor(call: Call, architecture: string | undefined): Architecture {
-  const wanted = choice(call, 'architecture', guestArchitectures, undefined);
+  const wanted = choiceOption(call, 'architecture', guestArchitectures);
   const known = guestArchitectures.find((one) => one === architecture);
   if (wanted === undefined || wanted === known) return known ?? bootDefaults.architecture;
   if (architecture === undefined) return wanted;
@@ -63,7 +47,7 @@ export async function run(call: Call): Promise<CommandResult> {
   const keep = call.options['keep'] === true;
   const log = optionValue(call, 'log');
   const screenshot = optionValue(call, 'screenshot');
-  const firmware = choice(call, 'firmware', firmwares, bootDefaults.firmware);
+  const firmware = choiceOption(call, 'firmware', firmwares) ?? bootDefaults.firmware;
   const settings = {
     ...bootDefaults,
     firmware,
@@ -71,12 +55,12 @@ export async function run(call: Call): Promise<CommandResult> {
       firmware === 'secure-boot'
         ? await secureBootCertificates(await loadSite(call.siteDirectory))
         : undefined,
-    accelerator: choice(call, 'accel', ['auto', 'kvm', 'tcg'], bootDefaults.accelerator),
-    network: choice(call, 'net', ['none', 'user'], bootDefaults.network),
-    memoryMib: numberOption(call, 'memory', 1_048_576, bootDefaults.memoryMib),
+    accelerator: choiceOption(call, 'accel', ['auto', 'kvm', 'tcg']) ?? bootDefaults.accelerator,
+    network: choiceOption(call, 'net', ['none', 'user']) ?? bootDefaults.network,
+    memoryMib: numberOption(call, 'memory', 1_048_576) ?? bootDefaults.memoryMib,
     disks: await disksOf(call),
-    cpus: numberOption(call, 'cpus', 255, bootDefaults.cpus),
-    timeoutSeconds: numberOption(call, 'timeout', 86_400, bootDefaults.timeoutSeconds),
+    cpus: numberOption(call, 'cpus', 255) ?? bootDefaults.cpus,
+    timeoutSeconds: numberOption(call, 'timeout', 86_400) ?? bootDefaults.timeoutSeconds,
     log,
     screenshot,
     settleSeconds: settleOption(call),

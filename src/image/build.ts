@@ -30,6 +30,18 @@ import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
 import { type Signer, signProgram } from './authenticode.ts';
 import { bootChecksums, bootConfiguration } from './boot-entry.ts';
+import {
+  type Candidate,
+  type CandidateTest,
+  dropCandidate,
+  keepFailed,
+  lockCandidates,
+  makeCandidate,
+  newestCandidate,
+  publishCandidate,
+  removeFailed,
+  untestable,
+} from './candidate.ts';
 import { siteCommit } from './commit.ts';
 import { refusePrivateKeys, writePublicSite } from './factory.ts';
 import { gatherIngredients, type Ingredients } from './ingredients.ts';
@@ -59,6 +71,8 @@ export interface BuildOptions {
   readonly locked: boolean;
   /** Resolve the packages anew, whatever the lock says. */
   readonly renew?: boolean;
+  /** Publish only what passes this; what nobody can boot is published with a warning. */
+  readonly test?: CandidateTest | undefined;
 }
 
 export interface BuildResult {
@@ -66,6 +80,11 @@ export interface BuildResult {
   readonly manifest: Manifest;
   /** Nothing differs from the newest image, so none was made: `image` is the newest. */
   readonly unchanged: boolean;
+}
+
+/** An image that is done, and where it is not published yet the candidate that it is. */
+interface Made extends BuildResult {
+  readonly candidate?: Candidate;
 }
 
 /** How an image is made of a system. */
@@ -105,17 +124,66 @@ async function build(
   packing: Packing,
   context: Context,
 ): Promise<BuildResult> {
+  const { test } = options;
+  if (test === undefined) return await make(site, profile, options, packing, context);
+  const held = await lockCandidates(site.store, profile.name, context);
+  try {
+    const made = await make(site, profile, options, packing, context);
+    if (made.candidate === undefined) return made;
+    const image = await judge(site, made.candidate, made.manifest, test, context);
+    return { ...made, image };
+  } finally {
+    await held.release();
+  }
+}
+
+async function make(
+  site: Site,
+  profile: Profile,
+  options: BuildOptions,
+  packing: Packing,
+  context: Context,
+): Promise<Made> {
   return await withLayers(site, profile, options, context, async (built) => {
     const store = await lockStore(site.store, context);
     try {
       return await tellingOfDisk(
         `the store ${site.store}`,
-        async () => await publish(built, packing, context),
+        async () => await publish(built, packing, options.test !== undefined, context),
       );
     } finally {
       await store.release();
     }
   });
+}
+
+/**
+ * Publishes a candidate that passes its test; another one stays for reading.
+ * @throws ReliveError `guest-failed`
+ */
+async function judge(
+  site: Site,
+  candidate: Candidate,
+  manifest: Manifest,
+  test: CandidateTest,
+  context: Context,
+): Promise<StoredImage> {
+  let kept = false;
+  try {
+    const { passed, summary } = await test(candidate, context);
+    if (passed) return await publishCandidate(site.store, candidate, manifest, context);
+    await keepFailed(candidate, summary);
+    kept = true;
+    throw new ReliveError(
+      'guest-failed',
+      `${candidate.image.name} failed its test and was not published: ${summary}`,
+      {
+        hint: `it stays in ${candidate.store} until an update succeeds; relive image list --candidates`,
+      },
+    );
+  } finally {
+    if (!kept) await dropCandidate(candidate);
+  }
 }
 
 /**
@@ -267,7 +335,13 @@ export interface Built {
   readonly scratch: string;
 }
 
-async function publish(built: Built, { pack, serves }: Packing, context: Context): Promise<BuildResult> {
+/** @param tested what can be booted becomes a candidate, and the rest is up to its test */
+async function publish(
+  built: Built,
+  { pack, serves }: Packing,
+  tested: boolean,
+  context: Context,
+): Promise<Made> {
   const { site, profile, ingredients, layers, key, scratch } = built;
   const commit = await siteCommit(site.directory, context);
   const inputs = sha256(
@@ -286,7 +360,10 @@ async function publish(built: Built, { pack, serves }: Packing, context: Context
   const manifest = newest === undefined ? undefined : await comparable(newest, context);
   if (newest !== undefined && manifest?.inputs === inputs && serves(manifest))
     return { image: newest, manifest, unchanged: true };
-  const name = { profile: profile.name, version: nextVersion(newest?.version, new Date()) };
+  const last = [newest?.version, await newestCandidate(site.store, profile.name)]
+    .filter((version) => version !== undefined)
+    .toSorted();
+  const name = { profile: profile.name, version: nextVersion(last.at(-1), new Date()) };
   const staging = await stagingDirectory(site.store);
   try {
     // Scripts may come after it.
@@ -320,8 +397,18 @@ async function publish(built: Built, { pack, serves }: Packing, context: Context
       }));
       await sealImage(directory, sealed, boots(described), key, sourceDateEpoch, context);
     });
+    const done = { manifest: described, unchanged: false };
+    const why = tested ? untestable(described) : undefined;
+    if (tested && why === undefined) {
+      const candidate = await makeCandidate(site.store, name, directory, packed.stack, packed.added);
+      return { ...done, image: candidate.image, candidate };
+    }
+    if (why !== undefined) {
+      context.emit({ event: 'warning', message: `${imageName(name)} is published without a test: ${why}` });
+    }
     const image = await publishImage(site.store, name, directory, packed.stack, packed.added);
-    return { image, manifest: described, unchanged: false };
+    await removeFailed(site.store, profile.name);
+    return { ...done, image };
   } finally {
     await rm(staging, { recursive: true, force: true });
   }

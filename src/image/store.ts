@@ -35,6 +35,8 @@ export const storePaths = {
   pin: (store: string, image: string): string => join(store, 'pins', image),
   pins: (store: string): string => join(store, 'pins'),
   temporary: (store: string): string => join(store, '.tmp'),
+  /** Images that are not published (candidate.ts), each in a store of its own. */
+  candidates: (store: string): string => join(store, 'candidates'),
 };
 
 /** The names in a directory, sorted; none where it is not there. */

@@ -4,6 +4,7 @@ import { compareLocks, type LockChanges } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import { type BuildResult, buildImage } from './build.ts';
+import type { CandidateTest } from './candidate.ts';
 import { trustedKeys } from './keys.ts';
 import { lockProfile } from './lock.ts';
 import type { Manifest } from './manifest.ts';
@@ -18,17 +19,19 @@ export interface UpdateOptions {
   readonly full: boolean;
   /** The image to build upon; the newest unless given. */
   readonly from: string | undefined;
+  /** Boots what was made before it is published; published at once without. */
+  readonly test?: CandidateTest | undefined;
 }
 
 /**
  * Makes the next image of a profile: resolves its packages anew, builds the system, and packs what differs from an image
  * that is there. Where nothing differs none is made. Must run inside the private namespaces.
- * @throws ReliveError `corrupt` for an image to build upon that is damaged; `usage` for one of another profile; as `buildImage`
+ * @throws ReliveError `guest-failed` for one that does not pass its test; `corrupt` for an image to build upon that is damaged; `usage` for one of another profile; as `buildImage`
  */
 export async function updateImage(
   site: Site,
   profile: Profile,
-  { offline, full, from }: UpdateOptions,
+  { offline, full, from, test }: UpdateOptions,
   context: Context,
 ): Promise<BuildResult> {
   const parent = await parentOf(site, profile, from);
@@ -36,7 +39,10 @@ export async function updateImage(
   const chosen = from === undefined ? undefined : parent;
   const pack = full ? packFull : packOnto(site.store, chosen);
   const serves: (newest: BuildResult['manifest']) => boolean = ({ kind }) => !full || kind === 'full';
-  return await buildImage(site, profile, { offline, locked: false, renew: true }, context, { pack, serves });
+  return await buildImage(site, profile, { offline, locked: false, renew: true, test }, context, {
+    pack,
+    serves,
+  });
 }
 
 export interface UpdatePlan {

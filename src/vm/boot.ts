@@ -276,8 +276,11 @@ async function variablesFile(
   return await anonymousFile(enrolledVariables(template, enrolled));
 }
 
-/** @throws ReliveError `host-unable` for KVM where the guest's processor is not the host's */
-async function acceleratorOf(
+/**
+ * What runs such a guest on this host.
+ * @throws ReliveError `host-unable` for KVM where the guest's processor is not the host's
+ */
+export async function acceleratorOf(
   { architecture, accelerator }: Pick<BootOptions, 'architecture' | 'accelerator'>,
   context: Context,
 ): Promise<Accelerator> {

@@ -25,7 +25,9 @@ beforeAll(async () => {
 afterAll(() => removeSite(site));
 
 async function update(...words: readonly string[]): Promise<Line> {
-  const { last } = await succeed(['update', 'demo', '--offline', ...words], { site: site.directory });
+  const { last } = await succeed(['update', 'demo', '--offline', '--no-test', ...words], {
+    site: site.directory,
+  });
   if (last === undefined) throw new Error('no result');
   return last;
 }
@@ -132,7 +134,7 @@ describe('update', () => {
     const { image } = await update('--from', oldest);
     expect((await manifestOf(image)).parent?.image).toBe(oldest);
     writeFileSync(join(site.directory, 'profiles/other.yaml'), 'version: 1\nextends: [demo]\n');
-    const { status, last: error } = await runCommand(['update', 'other', '--from', oldest], {
+    const { status, last: error } = await runCommand(['update', 'other', '--no-test', '--from', oldest], {
       site: site.directory,
     });
     expect([status, error?.['code']]).toEqual([2, 'usage']);
@@ -147,7 +149,9 @@ describe('update', () => {
     unlinkSync(delta);
     writeFileSync(delta, damaged);
     change(10);
-    const { status, last } = await runCommand(['update', 'demo', '--offline'], { site: site.directory });
+    const { status, last } = await runCommand(['update', 'demo', '--offline', '--no-test'], {
+      site: site.directory,
+    });
     expect([status, last?.['code']]).toEqual([3, 'corrupt']);
     expect(last?.['message']).toContain(`${image} is damaged`);
     writeFileSync(delta, whole);
