@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { ReliveError } from '../core/error.ts';
 import { sha256 } from '../host/files.ts';
 import type { BootManifest } from './manifest.ts';
@@ -69,16 +70,29 @@ function describe({ version, suite, architecture, kind, layers }: BootManifest):
   return `${day}, ${kind}, ${Math.ceil(size / 1e6)} MB, ${suite} ${architecture}`;
 }
 
+/** The name of the list of checksums that GRUB goes by, out of a manifest. */
+export function bootSumsFile({ checksum }: Pick<BootManifest['boot'], 'checksum'>): string {
+  return `boot.${checksum ?? 'sha256'}`;
+}
+
 /**
- * boot.sha256: the SHA-256 of what GRUB loads, and of the manifest, in the order in which GRUB's hashsum checks them where no
- * key is wanted. SHA256SUMS would not do: it names the layers, too, which the initramfs checks.
+ * boot.sha256 or boot.sha512: the checksums of what GRUB loads, and of the manifest, in the order in which GRUB's hashsum
+ * checks them where no key is wanted. SHA256SUMS would not do: it names the layers, too, which the initramfs checks.
  */
 export function bootChecksums(manifest: BootManifest, manifestText: string): string {
+  const algorithm = manifest.boot.checksum ?? 'sha256';
+  const hash = (text: string): string => createHash(algorithm).update(text).digest('hex');
+  const digestOf = (file: 'kernel' | 'initrd'): string => {
+    const { digest, sha512 } = manifest[file];
+    if (algorithm === 'sha256') return digest;
+    if (sha512 !== undefined) return sha512;
+    throw new ReliveError('corrupt', `the manifest of ${manifest.image} has no SHA-512 of its ${file}`);
+  };
   const files = {
-    'boot.cfg': sha256(bootConfiguration(manifest, manifestText)),
-    'manifest.json': sha256(manifestText),
-    vmlinuz: manifest.kernel.digest,
-    'initrd.img': manifest.initrd.digest,
+    'boot.cfg': hash(bootConfiguration(manifest, manifestText)),
+    'manifest.json': hash(manifestText),
+    vmlinuz: digestOf('kernel'),
+    'initrd.img': digestOf('initrd'),
   };
   return Object.entries(files)
     .map(([name, digest]) => `${digest}  ${name}\n`)

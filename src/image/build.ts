@@ -29,7 +29,7 @@ import type { Profile } from '../site/profile.ts';
 import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
 import { type Signer, signProgram } from './authenticode.ts';
-import { bootChecksums, bootConfiguration } from './boot-entry.ts';
+import { bootChecksums, bootConfiguration, bootSumsFile } from './boot-entry.ts';
 import {
   type Candidate,
   type CandidateTest,
@@ -291,7 +291,7 @@ async function buildLayers(
     ...(profile.persist.length === 0 ? [] : [await persistStage(profile.persist)]),
     ...(profile.host === 'container'
       ? []
-      : [await liveStage({ initrd: profile.image.initrd, sourceDateEpoch })]),
+      : [await liveStage({ initrd: profile.image.initrd, health: profile.boot.health, sourceDateEpoch })]),
   ];
   const scripts = await Promise.all(
     scriptPoints.map(async (after) => {
@@ -385,7 +385,7 @@ async function publish(
       await writeFile(join(directory, 'manifest.json'), text);
       if (boots(described) && output !== undefined) {
         await writeFile(join(directory, 'boot.cfg'), bootConfiguration(described, text));
-        await writeFile(join(directory, 'boot.sha256'), bootChecksums(described, text));
+        await writeFile(join(directory, bootSumsFile(described.boot)), bootChecksums(described, text));
         await copyFile(join(output, kernelName), join(directory, kernelName));
         await copyFile(join(output, initrdName), join(directory, initrdName));
       }
@@ -395,7 +395,7 @@ async function publish(
         layer,
         file: places.get(layer.digest) ?? storePaths.layer(site.store, layer),
       }));
-      await sealImage(directory, sealed, boots(described), key, sourceDateEpoch, context);
+      await sealImage(directory, sealed, described, key, sourceDateEpoch, context);
     });
     const done = { manifest: described, unchanged: false };
     const why = tested ? untestable(described) : undefined;
@@ -508,11 +508,17 @@ async function describeBoot(
   output: string | undefined,
 ): Promise<Pick<Manifest, 'kernel' | 'initrd' | 'boot'>> {
   if (output === undefined) return { kernel: null, initrd: null, boot: null };
+  const describeFile = async (name: string) => {
+    const file = join(output, name);
+    const more = boot.checksum === 'sha512' ? { sha512: (await digestFile(file, 'sha512')).digest } : {};
+    return { ...(await digestFile(file, 'sha256')), ...more };
+  };
   return {
-    kernel: { version: await kernelOf(output), ...(await digestFile(join(output, kernelName), 'sha256')) },
-    initrd: await digestFile(join(output, initrdName), 'sha256'),
+    kernel: { version: await kernelOf(output), ...(await describeFile(kernelName)) },
+    initrd: await describeFile(initrdName),
     boot: {
       verify: boot.verify,
+      ...(boot.checksum === 'sha512' ? { checksum: boot.checksum } : {}),
       ram: boot.ram,
       ...(boot.http === undefined ? {} : { http: boot.http }),
       ...(boot.secureBoot ? { secureBoot: true as const } : {}),

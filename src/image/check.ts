@@ -59,6 +59,7 @@ export async function checkSystem(
   findings.push(
     ...shadowed(overlays, contents),
     ...(missing.length > 0 ? [] : unknownUnits(resolved, overlays, contents)),
+    ...(missing.length > 0 ? [] : unknownProgram(resolved, overlays, contents)),
     ...clashes(resolved, contents),
     ...frozen(resolved, contents),
   );
@@ -177,19 +178,43 @@ function unknownUnits(
       return unit ?? (script === undefined ? [] : `${script}.service`);
     }),
   );
-  return serviceStates
-    .filter((state) => state !== 'mask')
-    .flatMap((state) =>
-      profile.services[state].flatMap((unit, index) => {
-        const name = wholeUnitName(unit);
-        // An instance comes from its template.
-        if (units.has(name) || units.has(name.replace(/@[^.]*\./, '@.'))) return [];
-        const at = valueAt(located, ['services', state, index])?.at ?? located.at;
-        const text = `no package and no overlay brings ${name}`;
-        const path = `services.${state}[${index}]`;
-        return [findingOf({ at, path, text, suggestion: nearest(name, units) }, 'missing')];
-      }),
-    );
+  const wanted: readonly (readonly [readonly string[], readonly string[]])[] = [
+    ...serviceStates
+      .filter((state) => state !== 'mask')
+      .map((state) => [['services', state], profile.services[state]] as const),
+    [['boot', 'health', 'units'], profile.boot.health?.units ?? []],
+  ];
+  return wanted.flatMap(([list, names]) =>
+    names.flatMap((unit, index) => {
+      const name = wholeUnitName(unit);
+      // An instance comes from its template.
+      if (units.has(name) || units.has(name.replace(/@[^.]*\./, '@.'))) return [];
+      const at = valueAt(located, [...list, index])?.at ?? located.at;
+      const text = `no package and no overlay brings ${name}`;
+      const path = `${list.join('.')}[${index}]`;
+      return [findingOf({ at, path, text, suggestion: nearest(name, units) }, 'missing')];
+    }),
+  );
+}
+
+/** The program of boot.health.script must come from somewhere, or no image would ever be good. */
+function unknownProgram(
+  { profile, located }: ResolvedProfile,
+  overlays: readonly OverlayEntry[],
+  contents: ReadonlyMap<string, PackageContents>,
+): Finding[] {
+  const path = profile.boot.health?.script;
+  // A script may bring any, and alternatives are links that maintainer scripts make.
+  if (path === undefined || profile.scripts.length > 0) return [];
+  const wanted = throughMergedUsr(path.slice(1));
+  const at = valueAt(located, ['boot', 'health', 'script'])?.at ?? located.at;
+  const say = (text: string): Finding[] => [findingOf({ at, path: 'boot.health.script', text }, 'missing')];
+  const own = overlays.findLast((entry) => throughMergedUsr(entry.path) === wanted);
+  if (own !== undefined) {
+    return own.kind === 'file' && (own.mode & 0o111) === 0 ? say(`${own.source} is not executable`) : [];
+  }
+  if ([...contents.values()].some(({ files }) => files.includes(wanted))) return [];
+  return say(`no package and no overlay brings ${path}`);
 }
 
 /** Files of packages below a persistent path: the volume's copies are what counts from the first boot on. Those in /etc are made for it. */

@@ -3,6 +3,7 @@ import { ReliveError } from '../core/error.ts';
 import { profilePattern, versionPattern } from './name.ts';
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
+const sha512 = z.string().regex(/^[0-9a-f]{128}$/);
 const size = z.int().nonnegative();
 const word = z.string().regex(/^[\x21-\x2e\x30-\x7e]+$/);
 
@@ -43,11 +44,13 @@ export const manifestSchema = z.strictObject({
   /** What the files of the tree take unpacked, in bytes. */
   unpacked: size,
   /** Null in a container, like the two below: nothing boots it. */
-  kernel: z.nullable(z.strictObject({ version: word, digest, size })),
-  initrd: z.nullable(z.strictObject({ digest, size })),
+  kernel: z.nullable(z.strictObject({ version: word, digest, size, sha512: sha512.optional() })),
+  initrd: z.nullable(z.strictObject({ digest, size, sha512: sha512.optional() })),
   boot: z.nullable(
     z.strictObject({
       verify: z.enum(['signature', 'checksum', 'none']),
+      /** Whether GRUB's list of checksums is boot.sha512 instead of boot.sha256; kernel and initrd have their SHA-512 then. */
+      checksum: z.literal('sha512').optional(),
       ram: z.enum(['none', 'layers', 'unpacked']),
       /** Where the store is served that the image is fetched from. */
       http: z.string().optional(),

@@ -4,9 +4,9 @@ import { isReliveError, messageOf, systemCode } from '../core/error.ts';
 import type { Context, Finding, FindingKind } from '../core/event.ts';
 import { digestFile, exists } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
-import { bootChecksums, bootConfiguration } from './boot-entry.ts';
+import { bootChecksums, bootConfiguration, bootSumsFile } from './boot-entry.ts';
 import { boots, type Manifest, parseManifest, stackText } from './manifest.ts';
-import { bootFiles, parseSums, sealedFiles, signedFiles, sumFiles } from './seal.ts';
+import { bootFiles, parseSums, type Sealed, sealedFiles, signedFiles, sumFiles } from './seal.ts';
 import { type StoredImage, storePaths } from './store.ts';
 
 /** What a file must be, by the signed manifest. */
@@ -38,12 +38,12 @@ export async function verifyImage(
   const authentic = await verifySignature(manifestFile, keyring, find, context);
   const text = authentic ? await readFile(manifestFile, 'utf8') : undefined;
   const manifest = text === undefined ? undefined : readAuthentic(text, manifestFile, find);
-  const bootable = manifest === undefined ? await hasBootFiles(image) : boots(manifest);
-  for (const name of signedFiles(bootable)) {
+  const sealed = manifest ?? (await looksSealed(image));
+  for (const name of signedFiles(sealed)) {
     const path = join(image.directory, name);
     if (path !== manifestFile) await verifySignature(path, keyring, find, context);
   }
-  await checkSums(image, bootable, find);
+  await checkSums(image, sealed, find);
   if (text === undefined || manifest === undefined) return findings;
   if (manifest.image !== image.name) {
     find(
@@ -54,7 +54,7 @@ export async function verifyImage(
   }
   if (boots(manifest)) {
     await checkText(join(image.directory, 'boot.cfg'), bootConfiguration(manifest, text), find);
-    await checkText(join(image.directory, 'boot.sha256'), bootChecksums(manifest, text), find);
+    await checkText(join(image.directory, bootSumsFile(manifest.boot)), bootChecksums(manifest, text), find);
   }
   await checkText(storePaths.stack(store, image.name), stackText(manifest.layers), find);
 
@@ -84,7 +84,7 @@ export async function verifyImage(
       item: file.path,
     });
   }
-  await checkStrangers(image, bootable, find);
+  await checkStrangers(image, sealed, find);
   return findings;
 }
 
@@ -106,9 +106,11 @@ function readAuthentic(text: string, file: string, find: Find): Manifest | undef
 }
 
 /** What kind of image it looks like where its manifest cannot tell. */
-async function hasBootFiles({ directory }: StoredImage): Promise<boolean> {
-  const there = await Promise.all(bootFiles.map(async (name) => await exists(join(directory, name))));
-  return there.includes(true);
+async function looksSealed({ directory }: StoredImage): Promise<Sealed> {
+  const has = async (name: string): Promise<boolean> => await exists(join(directory, name));
+  if (await has('boot.sha512')) return { boot: { checksum: 'sha512' } };
+  const there = await Promise.all([...bootFiles, 'boot.sha256'].map(has));
+  return { boot: there.includes(true) ? {} : null };
 }
 
 async function verifySignature(
@@ -157,12 +159,12 @@ async function checkFile({ path, size, digest }: Expected, find: Find, context: 
 }
 
 /** Lists of checksums must say the same of each file as the others. */
-async function checkSums(image: StoredImage, bootable: boolean, find: Find): Promise<void> {
+async function checkSums(image: StoredImage, sealed: Sealed, find: Find): Promise<void> {
   for (const [name, algorithm] of Object.entries(sumFiles)) {
     const path = join(image.directory, name);
     if (!(await exists(path))) continue;
     const sums = parseSums(await readFile(path, 'utf8'));
-    for (const file of sealedFiles(bootable)) {
+    for (const file of sealedFiles(sealed)) {
       const stated = sums.get(file);
       if (stated === undefined) {
         find('inconsistent', path, `does not name ${file}`);
@@ -176,8 +178,8 @@ async function checkSums(image: StoredImage, bootable: boolean, find: Find): Pro
 }
 
 /** Files that no image has do not belong beside signed ones. */
-async function checkStrangers(image: StoredImage, bootable: boolean, find: Find): Promise<void> {
-  const known = new Set(signedFiles(bootable).flatMap((name) => [name, `${name}.sig`]));
+async function checkStrangers(image: StoredImage, sealed: Sealed, find: Find): Promise<void> {
+  const known = new Set(signedFiles(sealed).flatMap((name) => [name, `${name}.sig`]));
   for (const name of await readdir(image.directory)) {
     if (!known.has(name)) find('unreferenced', join(image.directory, name), 'does not belong to the image');
   }

@@ -74,9 +74,9 @@ async function wantedImage(
     });
   }
   const files = new Map<string, number>();
-  const names = signedFiles(true).flatMap((name) => [name, `${name}.sig`]);
+  const names = signedFiles(manifest).flatMap((name) => [name, `${name}.sig`]);
   const needed = new Set(
-    sealedFiles(true).flatMap((name) => (keys === undefined ? [name] : [name, `${name}.sig`])),
+    sealedFiles(manifest).flatMap((name) => (keys === undefined ? [name] : [name, `${name}.sig`])),
   );
   for (const name of names) {
     try {

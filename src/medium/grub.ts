@@ -74,7 +74,7 @@ const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
 const checkModules: Readonly<Record<GrubCheck, readonly string[]>> = {
   // gpg signs with SHA-512 or, by preference of the key, SHA-256.
   signature: ['pgp', 'gcry_rsa', 'gcry_sha256', 'gcry_sha512'],
-  checksum: ['hashsum', 'gcry_sha256'],
+  checksum: ['hashsum', 'gcry_sha256', 'gcry_sha512'],
   none: [],
 };
 

@@ -65,6 +65,11 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
   if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
   // For fsck, which volumes go through before they are mounted.
   if (profile.persist.length > 0) wanted.push(base('e2fsprogs', 'persist'));
+  const url = profile.boot.health?.url;
+  if (url !== undefined) {
+    wanted.push(base('curl', 'boot.health.url'));
+    if (url.startsWith('https:')) wanted.push(base('ca-certificates', 'boot.health.url'));
+  }
   if (profile.factory) wanted.push(...factory().map((name) => base(name, 'factory: true')));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));

@@ -24,18 +24,27 @@ function changeList(map: LocatedMap, key: string, change: (items: readonly Locat
   });
 }
 
-function wholeUnits(services: Located): Located {
-  if (services.kind !== 'map') return services;
-  return serviceStates.reduce(
-    (map, state) =>
-      changeList(map, state, (items) =>
+/** @param lists the keys of the lists of units */
+function wholeUnits(lists: readonly string[], map: Located): Located {
+  if (map.kind !== 'map') return map;
+  return lists.reduce(
+    (changed, list) =>
+      changeList(changed, list, (items) =>
         items.map((item) =>
           item.kind === 'scalar' && typeof item.value === 'string'
             ? { ...item, value: wholeUnitName(item.value) }
             : item,
         ),
       ),
-    services,
+    map,
+  );
+}
+
+/** The lists of units of a profile, or of its `exclude`. */
+function wholeUnitsOf(profile: LocatedMap): LocatedMap {
+  const services = changeEntry(profile, 'services', (value) => wholeUnits(serviceStates, value));
+  return changeEntry(services, 'boot', (boot) =>
+    boot.kind === 'map' ? changeEntry(boot, 'health', (value) => wholeUnits(['units'], value)) : boot,
   );
 }
 
@@ -44,7 +53,7 @@ function normalise(profile: LocatedMap): LocatedMap {
   const listed = changeEntry(profile, 'overlay', (value) => {
     return isTextScalar(value) ? { kind: 'list', at: value.at, items: [value] } : value;
   });
-  return changeEntry(listed, 'services', wholeUnits);
+  return wholeUnitsOf(listed);
 }
 
 /** A map's `name` or `path`; a text itself. */
@@ -121,7 +130,7 @@ function withoutOverruled(inherited: LocatedMap, later: LocatedMap): LocatedMap 
 
 function exclusions(profile: LocatedMap): Located | undefined {
   const exclude = entry(profile, 'exclude');
-  return exclude?.kind === 'map' ? changeEntry(exclude, 'services', wholeUnits) : undefined;
+  return exclude?.kind === 'map' ? wholeUnitsOf(exclude) : undefined;
 }
 
 /**

@@ -11,6 +11,7 @@ export const architectures = ['amd64', 'arm64', 'armhf', 'i386'] as const;
 export const hosts = ['bare-metal', 'virtual-machine', 'container'] as const;
 export const bootstraps = ['mmdebstrap', 'debootstrap'] as const;
 export const verifications = ['signature', 'checksum', 'none'] as const;
+export const checksums = ['sha256', 'sha512'] as const;
 export const ramModes = ['none', 'layers', 'unpacked'] as const;
 /** The stages that a script may come after, in the order of a build; `live` is the last, just before packing. */
 export const scriptPoints = ['bootstrap', 'packages', 'files', 'configure', 'live'] as const;
@@ -435,6 +436,43 @@ const initrd = z
   .superRefine((value, context) => checkLevel(value, initrdLevels, context))
   .meta({ description: 'How the initrd is compressed; inherited as a whole. Unless given: zstd, level 9' });
 
+const health = {
+  units: z
+    .array(syntax.unitName)
+    .meta({ description: 'Units that must be active: nginx, display-manager.service' }),
+  script: syntax.programPath.meta({
+    description: 'A program in the system that ends with status 0 when all is well; it is run as root.',
+  }),
+  url: syntax.healthUrl.meta({
+    description: 'An address that must answer with a status of success (curl --fail); brings curl.',
+  }),
+  timeout: z
+    .int()
+    .min(1, 'a number of seconds from 1 to 3600')
+    .max(3600, 'a number of seconds from 1 to 3600')
+    .meta({ description: 'Seconds in which all of that must come true. Unless given: 120' }),
+  restart: z.boolean().meta({
+    description:
+      'Whether a system on trial that is not healthy restarts by itself, while there is an image to go back to. Unless given: true',
+  }),
+};
+const healthMeta = {
+  description: 'When a system that came up is healthy, besides that no unit has failed.',
+};
+
+/** Something must be asked for; the two other keys say only how. */
+function checkHealth(
+  value: {
+    readonly units?: readonly string[] | undefined;
+    readonly script?: unknown;
+    readonly url?: unknown;
+  },
+  context: z.RefinementCtx,
+): void {
+  if ((value.units ?? []).length > 0 || value.script !== undefined || value.url !== undefined) return;
+  context.addIssue({ code: 'custom', message: 'units, script or url' });
+}
+
 const keys = {
   version: z
     .int()
@@ -471,8 +509,11 @@ const keys = {
     }),
   verify: z.enum(verifications).meta({
     description:
-      'What GRUB checks before it starts the kernel: signatures by the key of the site, checksums (SHA-256) where no key is wanted, nothing. Unless given: signature',
+      'What GRUB checks before it starts the kernel: signatures by the key of the site, checksums where no key is wanted, nothing. Unless given: signature',
   }),
+  checksum: z
+    .enum(checksums)
+    .meta({ description: 'The checksums that GRUB goes by where it has no key. Unless given: sha256' }),
   secureBoot: z.boolean().meta({
     description:
       "Whether kernel and GRUB are signed with the site's own key for UEFI Secure Boot. Unless given: false",
@@ -507,7 +548,12 @@ export const profileSchema = z
             mask: units.optional(),
           })
           .optional(),
-        boot: z.strictObject({ parameters: keys.parameters.optional() }).optional(),
+        boot: z
+          .strictObject({
+            parameters: keys.parameters.optional(),
+            health: z.strictObject({ units: health.units.optional() }).optional(),
+          })
+          .optional(),
       })
       .optional()
       .meta({ description: 'What is taken out of the lists of the profiles above.' }),
@@ -546,6 +592,17 @@ export const profileSchema = z
         http: keys.http.optional(),
         secureBoot: keys.secureBoot.optional(),
         verify: keys.verify.optional(),
+        checksum: keys.checksum.optional(),
+        health: z
+          .strictObject({
+            units: health.units.optional(),
+            script: health.script.optional(),
+            url: health.url.optional(),
+            timeout: health.timeout.optional(),
+            restart: health.restart.optional(),
+          })
+          .optional()
+          .meta(healthMeta),
       })
       .optional()
       .meta({ description: 'How the image boots.' }),
@@ -630,6 +687,17 @@ export const effectiveSchema = z
         http: keys.http.optional(),
         secureBoot: keys.secureBoot.default(false),
         verify: keys.verify.default('signature'),
+        checksum: keys.checksum.default('sha256'),
+        health: z
+          .strictObject({
+            units: health.units.default([]),
+            script: health.script.optional(),
+            url: health.url.optional(),
+            timeout: health.timeout.default(120),
+            restart: health.restart.default(true),
+          })
+          .superRefine(checkHealth)
+          .optional(),
       })
       .prefault({}),
     factory: keys.factory.default(false),

@@ -302,6 +302,20 @@ export const persistentPath = pattern(
     'a path that the system does not need to boot: /home, /srv, /root, /opt, parts of /etc and /var',
   );
 
+/** A program of the system that is built. */
+export const programPath = pattern(
+  /^(\/[A-Za-z0-9_+-][A-Za-z0-9._@+-]*)+$/,
+  'the absolute path of a program in the system: letters, digits, ".", "_", "@", "+", "-"',
+).max(255, 'a path of at most 255 characters');
+
+/** What a system asks of itself or of another one; no secrets, since it stands in the image. */
+export const healthUrl = pattern(
+  /^https?:\/\/([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(\/[A-Za-z0-9._~%+:@=,/-]*)?(\?[A-Za-z0-9._~%+:@=,&/-]*)?$/,
+  'an http or https address without user, password and fragment: http://localhost:8080/status',
+)
+  .max(255, 'an address of at most 255 characters')
+  .refine((text) => URL.canParse(text), 'an http or https address');
+
 /** The label of a file system, as much of it as ext4 takes, or its UUID. */
 export const volumeName = pattern(
   /^([A-Za-z0-9_]{1,16}|UUID=[0-9A-Fa-f]{4,8}(-[0-9A-Fa-f]{4,12})*)$/,

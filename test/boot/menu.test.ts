@@ -124,7 +124,7 @@ test('the menu: damaged images are named and the rest start; a trial that fails 
     const words = await machine.seen(
       new RegExp(`demo-20261123.01: trial ${trial} of 3[^]*${started('demo-20261123.01').source}`),
     );
-    expect(words).toMatch(/ relive\.trial=[0-9a-f-]{36}\r?\n/);
+    expect(words).toMatch(/ relive\.trial=[0-9a-f-]{36} relive\.restart panic=30\r?\n/);
   }
   expect(onScreen(await machine.entries()).slice(0, 2)).toEqual([
     ' demo-20261123.01, failed in 3 trials: 2026-11-23, full, 103 MB, trixi',
@@ -225,11 +225,15 @@ test('a kernel that is refused is named, and after three trials the menu goes ba
 });
 
 test('checksums, where no key is wanted: a file that is another one is named, and nothing of it is started', async () => {
-  const { store, start } = bench([{ name: 'demo-20261121.01' }, { name: 'demo-20261123.01' }], 'checksum', 1);
+  const { store, start } = bench(
+    [{ name: 'demo-20261121.01' }, { name: 'demo-20261123.01', checksum: 'sha512' }],
+    'checksum',
+    1,
+  );
   writeFileSync(place(store, '20261123.01', 'initrd.img'), 'another initrd\n');
   const machine = await start(diskOf(store));
   await machine.seen(
-    /initrd\.img: HASH MISMATCH[^]*relive: refused: \/images\/demo\/20261123\.01\/boot\.sha256[^]*at once with Esc/,
+    /initrd\.img: HASH MISMATCH[^]*relive: refused: \/images\/demo\/20261123\.01\/boot\.sha512[^]*at once with Esc/,
   );
   machine.send('\u001b');
   await machine.entries();

@@ -1,8 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { readGrubKey } from '../../src/medium/grub-key.ts';
 import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
+import { diskOf, grubCd, MenuMachine, writeBlock } from '../fixtures/menu.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
 
@@ -12,10 +14,18 @@ Description=Take notes
 
 [Service]
 Type=oneshot
+RemainAfterExit=yes
 ExecStart=/bin/sh -c '[ -e /opt/new ] && [ ! -e /opt/old ] && for place in /srv/notes /var/local/bound /srv/loose; do mkdir -p $place; echo boot >>$place/log; done'
 
 [Install]
 WantedBy=multi-user.target
+`;
+
+/** Whether the system is what it is for. */
+const program = `#!/bin/sh
+test -e /volumes/DATA/srv/notes/deep && exit
+echo "the notes are nowhere"
+exit 3
 `;
 
 let site: TestSite;
@@ -28,10 +38,15 @@ beforeAll(async () => {
   writeFileSync(join(overlay, 'srv/notes/deep/seed'), 'from the image\n');
   mkdirSync(join(overlay, 'etc/systemd/system'), { recursive: true });
   writeFileSync(join(overlay, 'etc/systemd/system/notes.service'), unit);
+  mkdirSync(join(overlay, 'usr/local/bin'), { recursive: true });
+  writeFileSync(join(overlay, 'usr/local/bin/notes-kept'), program, { mode: 0o755 });
   const profiles = {
     kept: `version: 1
 extends: [demo]
 services: {enable: [notes]}
+boot:
+  checksum: sha512
+  health: {units: [notes, systemd-journald], script: /usr/local/bin/notes-kept, timeout: 20}
 persist:
   - {path: /srv/notes, volume: DATA}
   - {path: /var/local/bound, volume: DATA, how: bind, owner: "nobody:nogroup", mode: "0750"}
@@ -91,10 +106,26 @@ describe('persistent data of an incremental image', () => {
     expect(debugfs('ls /srv/notes/deep')).not.toContain('seed');
   });
 
-  test('are in RAM where the volume is missing, and the console says so', async () => {
-    const { status, console } = await boot('kept', []);
-    expect(status).toBe(0);
-    expect(console).toContain('relive: /srv/notes is not kept: the volume DATA: no disk has it');
+  test('are in RAM where the volume is missing, and the console says so; an image that needs them is not healthy, and its last trial leads back', async () => {
+    const { last } = await succeed(['image', 'list'], { site: site.directory });
+    const names = (last as unknown as { images: { name: string }[] }).images.map(({ name }) => name);
+    expect(names).toHaveLength(3);
+    const [good, trial] = names.filter((name) => name.startsWith('kept-')).toSorted();
+    writeBlock(site.store, { relive_good: good ?? '', relive_trial: trial ?? '', relive_tries: '2' });
+    await succeed(['image', 'verify', trial ?? ''], { site: site.directory });
+    const publicKey = await readGrubKey(join(site.keys, 'public.asc'));
+    const cd = await grubCd(site.directory, { check: 'signature', publicKey, timeoutSeconds: 1 });
+    const machine = new MenuMachine(cd, [diskOf(site.store, 1024)], 1024);
+    onTestFinished(async () => await machine.end());
+    await machine.seen(new RegExp(`relive: ${trial}: trial 3 of 3`), 120);
+    await machine.seen(/relive: \/srv\/notes is not kept: the volume DATA: no disk has it/, 300);
+    await machine.seen(
+      new RegExp(
+        `relive: unhealthy ${trial}: /usr/local/bin/notes-kept ended with status 3: the notes are nowhere\\s`,
+      ),
+      300,
+    );
+    await machine.seen(new RegExp(`relive: ${trial} did not come up in 3 trials: back to ${good}`), 120);
   });
 
   test('stop the boot where a volume that is required is damaged', async () => {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
 import { home } from '../../core/home.ts';
 import { exists, sha256 } from '../../host/files.ts';
+import type { Profile } from '../../site/profile.ts';
 import { finishInitrd, type InitrdCompression, initrdSettings } from '../initrd.ts';
 import type { Stage } from '../layers.ts';
 import { writeInside } from '../links.ts';
@@ -16,10 +17,14 @@ const files = [
   // live-boot sources the files there in the order of their names: its own begin with a number, this comes last.
   ['initramfs/relive', 'usr/lib/live/boot/9999-relive', 0o644],
   ['health/relive-health', 'usr/lib/relive/health', 0o755],
+  ['health/relive-health-checks', 'usr/lib/relive/health-checks', 0o755],
   ['health/relive-health-good', 'usr/lib/relive/health-good', 0o755],
   ['health/relive-health.service', 'usr/lib/systemd/system/relive-health.service', 0o644],
   ['ssh/relive-ssh-host-keys.service', 'usr/lib/systemd/system/relive-ssh-host-keys.service', 0o644],
 ] as const;
+
+/** What runtime/health reads where the profile lists anything: a line for each, a word and its value. */
+const healthList = 'usr/lib/relive/health.conf';
 
 /** The paths of relive's own files in a system. */
 export const liveFiles: readonly string[] = files.map(([, target]) => target);
@@ -31,11 +36,23 @@ export const initrdName = 'initrd.img';
 
 export interface LiveOptions {
   readonly initrd: InitrdCompression;
+  readonly health: Profile['boot']['health'];
   readonly sourceDateEpoch: number;
 }
 
+function healthLines(health: NonNullable<LiveOptions['health']>): string {
+  const lines = [
+    `timeout ${health.timeout}`,
+    `restart ${health.restart ? 'yes' : 'no'}`,
+    ...health.units.map((unit) => `unit ${unit}`),
+    ...(health.script === undefined ? [] : [`script ${health.script}`]),
+    ...(health.url === undefined ? [] : [`url ${health.url}`]),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
 /** relive's own units, and the initramfs, made once. Leaves kernel and initrd beside the tree. */
-export async function liveStage({ initrd, sourceDateEpoch }: LiveOptions): Promise<Stage> {
+export async function liveStage({ initrd, health, sourceDateEpoch }: LiveOptions): Promise<Stage> {
   const digests = await Promise.all(
     files.map(async ([source]) => sha256(await readFile(join(runtime, source)))),
   );
@@ -44,6 +61,7 @@ export async function liveStage({ initrd, sourceDateEpoch }: LiveOptions): Promi
     inputs: {
       files: files.map(([, target, mode], index) => [target, mode, digests[index]]),
       initrd,
+      ...(health === undefined ? {} : { health }),
       sourceDateEpoch,
     },
     work: async ({ root, output, chroot: enter }, context) => {
@@ -53,6 +71,10 @@ export async function liveStage({ initrd, sourceDateEpoch }: LiveOptions): Promi
         await copyFile(join(runtime, source), join(root, target));
         await chmod(join(root, target), mode);
         await lutimes(join(root, target), sourceDateEpoch, sourceDateEpoch);
+      }
+      if (health !== undefined) {
+        await writeFile(join(root, healthList), healthLines(health));
+        await lutimes(join(root, healthList), sourceDateEpoch, sourceDateEpoch);
       }
       await chroot.run('systemctl', ['enable', 'relive-health.service'], { onLine: () => undefined });
       if (await exists(join(root, 'usr/sbin/sshd'))) {

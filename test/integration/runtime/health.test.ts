@@ -1,5 +1,7 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { parseEnvironment } from '../../../src/medium/environment.ts';
@@ -74,4 +76,68 @@ test('a link in place of the block is not followed', () => {
   good(uuid);
   expect(readFileSync(target, 'utf8')).toBe('not to be written');
   expect(tool('debugfs', '-R', 'stat /grubenv', device)).toContain('Type: symlink');
+});
+
+/** Runs the checks of boot.health: the exit status, and what is printed. */
+async function checks(lines: readonly string[], seconds = 0): Promise<readonly [number, string]> {
+  const list = join(temporaryDirectory(), 'health.conf');
+  writeFileSync(list, ['timeout 1', 'restart yes', ...lines, ''].join('\n'));
+  return await new Promise((done) => {
+    execFile(
+      'sh',
+      [join(repository, 'runtime/health/relive-health-checks'), list, String(seconds)],
+      (error, stdout) => done([Number(error?.code ?? 0), stdout.trimEnd()]),
+    );
+  });
+}
+
+function program(text: string): string {
+  const file = join(temporaryDirectory(), 'check-it');
+  writeFileSync(file, `#!/bin/sh\n${text}\n`);
+  chmodSync(file, 0o755);
+  return file;
+}
+
+test('programs that are to say whether all is well: by their status, in their time, their last words in one line', async () => {
+  expect(await checks([`script ${program('exit 0')}`])).toEqual([0, '']);
+  const bad = program('echo first; printf "the \\033[31mpump\\tstands still\\n" >&2; exit 7');
+  expect(await checks([`script ${bad}`])).toEqual([
+    1,
+    `${bad} ended with status 7: the [31mpumpstands still`,
+  ]);
+  const slow = program('sleep 100');
+  expect(await checks([`script ${slow}`])).toEqual([1, `${slow} did not end in time`]);
+  expect(await checks(['script /nonexistent/program'])).toEqual([
+    1,
+    expect.stringMatching(/^\/nonexistent\/program ended with status 127: /),
+  ]);
+  // It becomes true while there is time.
+  const mark = join(temporaryDirectory(), 'mark');
+  const late = program(`test -e ${mark} || { touch ${mark}; exit 1; }`);
+  expect(await checks([`script ${late}`], 30)).toEqual([0, '']);
+  expect(existsSync(mark)).toBe(true);
+});
+
+test('addresses that must answer, and units that must be up; each that fails is named', async () => {
+  const server = createServer((request, response) => {
+    if (request.url === '/moved') response.writeHead(302, { location: '/good' }).end();
+    else response.writeHead(request.url === '/good' ? 200 : 503).end('words');
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => void server.close());
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  const base = `http://127.0.0.1:${address.port}`;
+  expect(await checks([`url ${base}/good`])).toEqual([0, '']);
+  expect(await checks([`url ${base}/moved`])).toEqual([0, '']);
+  const [status, text] = await checks([
+    'unit no-such-unit-of-relive.service',
+    `script ${program('exit 0')}`,
+    `url ${base}/bad`,
+  ]);
+  expect(status).toBe(1);
+  const lines = text.split('\n');
+  expect(lines).toHaveLength(2);
+  expect(lines[0]).toMatch(/^no-such-unit-of-relive\.service is \w+$/);
+  expect(lines[1]).toMatch(new RegExp(`^${base}/bad: no answer: curl: .*503`));
 });

@@ -8,6 +8,7 @@ import { isReliveError } from '../../../src/core/error.ts';
 import {
   bootChecksums,
   bootConfiguration,
+  bootSumsFile,
   kernelCommandLine,
   loopbackConfiguration,
 } from '../../../src/image/boot-entry.ts';
@@ -107,10 +108,16 @@ describe('boot.cfg', () => {
   });
 });
 
-const digestOf = (content: string): string => createHash('sha256').update(content).digest('hex');
+const digestOf = (content: string, algorithm = 'sha256'): string =>
+  createHash(algorithm).update(content).digest('hex');
 
-test('boot.sha256 is what sha256sum checks', () => {
+test.each([undefined, 'sha512'] as const)('the list of checksums is what %ssum checks', (checksum) => {
   const directory = temporaryDirectory();
+  const boot = { ...exampleManifest.boot, ...(checksum === undefined ? {} : { checksum }) };
+  const digests = (content: string) => ({
+    digest: digestOf(content),
+    ...(checksum === undefined ? {} : { sha512: digestOf(content, checksum) }),
+  });
   const text = formatManifest(exampleManifest);
   const files = {
     'boot.cfg': bootConfiguration(exampleManifest, text),
@@ -122,16 +129,18 @@ test('boot.sha256 is what sha256sum checks', () => {
   const sums = bootChecksums(
     {
       ...exampleManifest,
-      kernel: { ...exampleManifest.kernel, digest: digestOf(files.vmlinuz) },
-      initrd: { ...exampleManifest.initrd, digest: digestOf(files['initrd.img']) },
+      boot,
+      kernel: { ...exampleManifest.kernel, ...digests(files.vmlinuz) },
+      initrd: { ...exampleManifest.initrd, ...digests(files['initrd.img']) },
     },
     text,
   );
-  const output = execFileSync('sha256sum', ['--check', '--strict'], {
+  const output = execFileSync(`${checksum ?? 'sha256'}sum`, ['--check', '--strict'], {
     cwd: directory,
     input: sums,
     encoding: 'utf8',
   });
+  expect(bootSumsFile(boot)).toBe(`boot.${checksum ?? 'sha256'}`);
   expect(output).toBe('boot.cfg: OK\nmanifest.json: OK\nvmlinuz: OK\ninitrd.img: OK\n');
 });
 

@@ -307,6 +307,20 @@ boot: {parameters: ["a b"], verify: signatur}
       'boot: {secureBoot: true, verify: none}',
       '6:20: boot.secureBoot: found the boolean true; allowed: false with this "verify": what firmware lets start must check the rest',
     ],
+    ['boot: {health: {timeout: 5}}', '6:16: boot.health: found a map; allowed: units, script or url'],
+    [
+      'boot: {health: {script: check.sh}}',
+      '6:25: boot.health.script: found "check.sh"; allowed: the absolute path of a program in the system: letters, digits, ".", "_", "@", "+", "-"',
+    ],
+    [
+      'boot: {health: {url: "http://me:secret@localhost/"}}',
+      '6:22: boot.health.url: found "http://me:secret@localhost/"; allowed: an http or https address without user, password and fragment: http://localhost:8080/status',
+    ],
+    [
+      'boot: {health: {units: [ssh], timeout: 0}}',
+      '6:40: boot.health.timeout: found the number 0; allowed: a number of seconds from 1 to 3600',
+    ],
+    ['boot: {checksum: sha1}', '6:18: boot.checksum: found "sha1"; allowed: sha256, sha512'],
     ['packages:', '6:10: packages: found nothing; allowed: a list'],
     ['overlay: 3', '6:10: overlay: found the number 3; allowed: a text or a list of texts'],
     ['overlay: [3]', '6:11: overlay[0]: found the number 3; allowed: a text; did you mean "3" in quotes?'],
