@@ -643,27 +643,29 @@ export const commands: readonly CommandSpec[] = [
   },
   {
     name: 'medium menu',
-    summary: 'show the menu that GRUB makes of a store',
+    summary: 'show the menu that GRUB makes of a store or a medium',
     description:
-      'GRUB makes its menu when it is shown: of the images that lie in the store then, the newest first, and of what it remembers of\nthem. This is the same menu, made here. Exit status 1 when GRUB would refuse an image.',
+      'GRUB makes its menu when it is shown: of the images that lie in the store then, the newest first, and of what it remembers of\nthem. This is the same menu, made here; a medium is only read, and nothing mounted. Exit status 1 when GRUB would refuse an image,\nalso one that the menu offers since GRUB looks at its kernel only when it is chosen.',
     arguments: [
       {
-        name: '[store]',
-        description: "a store, for example on a mounted medium (default: the site's)",
-        completes: 'directory',
+        name: '[target]',
+        description:
+          "a device or disk file, or a store, for example on a mounted medium (default: the site's)",
+        completes: 'file',
       },
     ],
     options: [
       {
         flags: '--check <how>',
-        description: 'how the GRUB of the medium checks what it reads',
+        description:
+          'how GRUB checks what it reads (default: as that of media: signature if the site has a key)',
         choices: ['signature', 'checksum', 'none'],
-        default: 'signature',
       },
       { flags: '--next <image>', description: 'start this image once, at the next boot', completes: 'image' },
     ],
     examples: [
       { command: 'relive medium menu', says: "of the site's own store" },
+      { command: 'relive medium menu lab.img', says: 'of a medium' },
       {
         command: 'relive medium menu /mnt --next demo-20261122.01',
         says: 'on a mounted medium; once this image',

@@ -1,8 +1,10 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isReliveError, systemCode } from '../core/error.ts';
+import { isReliveError, messageOf, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { digestFile, exists } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
+import { bootFiles, parseSums } from '../image/seal.ts';
 import { listImages, type StoredImage, storePaths } from '../image/store.ts';
 import { type Environment, readEnvironment } from './environment.ts';
 import type { GrubCheck } from './grub.ts';
@@ -12,10 +14,30 @@ export interface MenuEntry {
   readonly title: string;
   /** The image that it starts, or that it says something of. */
   readonly image?: string;
-  /** The file that GRUB does not accept, as a path in the store. */
+  /** The file that GRUB does not accept, as a path in the store: there is no more than a line that says so. */
   readonly refused?: string;
+  /** A file that GRUB will not accept when the image is chosen: it looks at it only then. */
+  readonly damaged?: string;
+  /** What is wrong with that file. */
+  readonly reason?: string;
   /** Whether it is started by itself. */
   readonly default: boolean;
+}
+
+/**
+ * A menu as GRUB draws it in text: 80 columns, the chosen line marked; with the lines for switching off.
+ */
+export function drawMenu({ entries, notes }: Menu): string {
+  const inner = 76;
+  const lines = [
+    ...entries.map(({ title, default: chosen }) => `${chosen ? '*' : ' '}${title}`),
+    ' Restart',
+    ' Power off',
+  ].map((line) => (line.length > inner ? `${line.slice(0, inner - 1)}>` : line.padEnd(inner)));
+  const edge = `+${'-'.repeat(inner)}+`;
+  return [...notes.map((note) => `relive: ${note}`), edge, ...lines.map((line) => `|${line}|`), edge].join(
+    '\n',
+  );
 }
 
 /** The menu that GRUB makes of a store. */
@@ -28,26 +50,81 @@ export interface Menu {
 /** An image whose boot.cfg GRUB accepts, and what that says of it. */
 interface Intact extends StoredImage {
   readonly description: string;
+  readonly fault: Fault | undefined;
+}
+
+/** A file that GRUB does not accept. */
+interface Fault {
+  /** As a path in the store. */
+  readonly path: string;
+  readonly reason: string;
 }
 
 const isoPattern = /^[A-Za-z0-9][A-Za-z0-9._+~-]*\.iso$/;
 
-/** What boot.cfg says of the image, where it is accepted: its signature is right, and it calls itself by its own name. */
+/** What GRUB finds wrong with one file of an image, or undefined. */
+async function faultOf(
+  { directory, profile, version }: StoredImage,
+  name: string,
+  { check, keyring }: MenuOptions,
+  context: Context,
+): Promise<Fault | undefined> {
+  const file = join(directory, name);
+  const fault = (reason: string): Fault => ({ path: `/images/${profile}/${version}/${name}`, reason });
+  if (!(await exists(file))) return fault('it is not there');
+  if (check !== 'signature') return undefined;
+  if (!(await exists(`${file}.sig`))) return fault('it has no signature');
+  try {
+    await verifyDetached(file, `${file}.sig`, keyring, context, { as: 'it' });
+    return undefined;
+  } catch (error) {
+    if (!isReliveError(error, 'not-authentic')) throw error;
+    return fault(messageOf(error).replaceAll(/\s*\n\s*/g, '; '));
+  }
+}
+
+/** What GRUB finds wrong when the image is chosen: with its list of checksums, its kernel, its initrd. */
+async function faultWhenChosen(
+  image: StoredImage,
+  options: MenuOptions,
+  context: Context,
+): Promise<Fault | undefined> {
+  for (const name of bootFiles) {
+    const fault = await faultOf(image, name, options, context);
+    if (fault !== undefined) return fault;
+  }
+  if (options.check !== 'checksum') return undefined;
+  const algorithm = (await exists(join(image.directory, 'boot.sha512'))) ? 'sha512' : 'sha256';
+  const list = `boot.${algorithm}`;
+  const path = `/images/${image.profile}/${image.version}/${list}`;
+  if (!(await exists(join(image.directory, list)))) return { path, reason: 'it is not there' };
+  for (const [name, digest] of parseSums(await readFile(join(image.directory, list), 'utf8'))) {
+    const file = join(image.directory, name);
+    const there = !name.includes('/') && (await exists(file));
+    if (!there) return { path, reason: `it names ${name}, which is not there` };
+    if ((await digestFile(file, algorithm, context.signal)).digest !== digest)
+      return { path, reason: `${name} has another checksum` };
+  }
+  return undefined;
+}
+
+/**
+ * What boot.cfg says of the image, where GRUB accepts it: its signature is right, and it calls itself by its own name; else what
+ * is wrong with it.
+ */
 async function readImage(
   image: StoredImage,
   options: MenuOptions,
   context: Context,
-): Promise<Intact | undefined> {
-  const file = join(image.directory, 'boot.cfg');
-  try {
-    const text = await readFile(file, 'utf8');
-    if (options.check === 'signature') await verifyDetached(file, `${file}.sig`, options.keyring, context);
-    const [, name, description] = /^relive_image '([^'\n]*)' '([^'\n]*)' /.exec(text) ?? [];
-    return name === image.name && description !== undefined ? { ...image, description } : undefined;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT' || isReliveError(error, 'not-authentic')) return undefined;
-    throw error;
-  }
+): Promise<Intact | Fault> {
+  const fault = await faultOf(image, 'boot.cfg', options, context);
+  if (fault !== undefined) return fault;
+  const text = await readFile(join(image.directory, 'boot.cfg'), 'utf8');
+  const [, name, description] = /^relive_image '([^'\n]*)' '([^'\n]*)' /.exec(text) ?? [];
+  if (name === image.name && description !== undefined)
+    return { ...image, description, fault: await faultWhenChosen(image, options, context) };
+  const reason = name === undefined ? 'it is none of relive' : `it is that of ${name}`;
+  return { path: `/images/${image.profile}/${image.version}/boot.cfg`, reason };
 }
 
 async function isoFiles(store: string): Promise<readonly string[]> {
@@ -119,7 +196,7 @@ function choose(intact: readonly Intact[], read: Environment | 'damaged' | undef
 /** The lines of the images of one profile at the top of the menu, newest first. */
 function profileEntries(images: readonly Intact[], choice: Choice): MenuEntry[] {
   return images.flatMap((image, index) => {
-    const { name, description } = image;
+    const { name, description, fault } = image;
     const prefix =
       index === 0
         ? ''
@@ -140,7 +217,12 @@ function profileEntries(images: readonly Intact[], choice: Choice): MenuEntry[] 
             ? ', on trial'
             : '';
     return [
-      { title: `${prefix}${name}${note}: ${description}`, image: name, default: name === choice.default },
+      {
+        title: `${prefix}${name}${note}: ${description}`,
+        image: name,
+        default: name === choice.default,
+        ...(fault === undefined ? {} : { damaged: fault.path, reason: fault.reason }),
+      },
     ];
   });
 }
@@ -153,12 +235,12 @@ function profileEntries(images: readonly Intact[], choice: Choice): MenuEntry[] 
 export async function menuOf(store: string, options: MenuOptions, context: Context): Promise<Menu> {
   const images = (await isStore(store)) ? await listImages(store) : [];
   const intact: Intact[] = [];
-  const refused: StoredImage[] = [];
+  const refused: (Fault & { readonly name: string })[] = [];
   for (const image of images.toSorted(
     (a, b) => -compare(a.version, b.version) || compare(a.profile, b.profile),
   )) {
     const read = await readImage(image, options, context);
-    if (read === undefined) refused.push(image);
+    if ('reason' in read) refused.push({ ...read, name: image.name });
     else intact.push(read);
   }
   const choice = choose(intact, await readEnvironment(store));
@@ -173,10 +255,13 @@ export async function menuOf(store: string, options: MenuOptions, context: Conte
         ),
         { title: `  ${profile}: all images, other ways to start`, default: false },
       ]),
-      ...refused.map(({ name, profile, version }) => {
-        const file = `/images/${profile}/${version}/boot.cfg`;
-        return { title: `${name}: refused: ${file}`, image: name, refused: file, default: false };
-      }),
+      ...refused.map(({ name, path, reason }) => ({
+        title: `${name}: refused: ${path}`,
+        image: name,
+        refused: path,
+        reason,
+        default: false,
+      })),
       ...(isos.length === 0 ? [] : [{ title: 'ISO files', default: false }]),
     ],
   };
