@@ -1,8 +1,9 @@
 /**
  * Every failure that relive knows, and the exit status that it ends a command with: 2 for wrong usage or
- * configuration, 3 for work that failed, 130 for an interrupt (docs/design.md, "Commands").
+ * configuration, 3 for work that failed, 130 for an interrupt (docs/design.md, "Commands"). docs/troubleshooting.md says
+ * of each what to do.
  */
-const exitStatusOf = {
+export const exitStatusOf = {
   usage: 2,
   configuration: 2,
   'not-root': 2,
