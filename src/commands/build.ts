@@ -1,6 +1,6 @@
 import type { Context } from '../core/event.ts';
 import { type BuildResult, buildImage } from '../image/build.ts';
-import { type Timing, timed, writeTimings } from '../image/timings.ts';
+import { type Timing, withTimings } from '../image/timings.ts';
 import { formatBytes, formatSeconds, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadProfile, type Profile } from '../site/profile.ts';
@@ -20,10 +20,11 @@ export async function makeImage(
 ): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);
   const profile = await loadProfile(site, requiredArgument(call, 0));
-  const watch = timed(call.context);
-  const { image, manifest, unchanged } = await make(site, profile, watch.context);
-  const timings = watch.timings();
-  if (!unchanged) await writeTimings(site.cache, image.name, timings);
+  const { image, manifest, unchanged, timings } = await withTimings(
+    site,
+    async (context) => await make(site, profile, context),
+    call.context,
+  );
   const size = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
   const added = manifest.layers.findLast(({ role }) => role === 'delta');
   const upon =

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { mkdir, open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ReliveError } from '../core/error.ts';
+import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { requireTool } from './tools.ts';
 
@@ -55,44 +55,78 @@ function ourselves(): string {
   return `"${command.slice(0, longestHolder)}", started ${started} UTC`;
 }
 
+/** The files that this process holds alone. */
+const ours = new Set<string>();
+
+export interface LockOptions {
+  /** Whether to wait for whoever has it, saying so; true unless given. */
+  readonly wait?: boolean;
+  /** Together with others who ask so, and nobody else. */
+  readonly shared?: boolean;
+}
+
 /**
  * Takes the one writer's lock on a file (flock(2)), which is made when it is missing and never removed. While
- * another process holds it, says so once and waits.
+ * another process, or another part of this one, holds it, says so once and waits.
  * @param path the lock file
  * @param what what is locked, in words: "the store /srv/site/store"
- * @throws ReliveError `locked` when `wait` is false and another process holds it; `host-unable` when the file system
- *   has no locks; the abort reason of the context
+ * @throws ReliveError `locked` when `wait` is false and somebody holds it; `host-unable` when the file
+ *   system has no locks; the abort reason of the context
  */
 export async function takeLock(
   path: string,
   what: string,
   context: Context,
-  options: { readonly wait?: boolean } = {},
+  options: LockOptions = {},
 ): Promise<Lock> {
   await mkdir(dirname(path), { recursive: true });
   const handle = await open(path, 'a+', 0o600);
+  const alone = options.shared !== true;
   try {
-    for (let attempt = 0; !(await flock(handle.fd, path, 'exclusive', 0)); attempt += 1) {
+    const mode = alone ? 'exclusive' : 'shared';
+    for (let attempt = 0; ours.has(path) || !(await flock(handle.fd, path, mode, 0)); attempt += 1) {
       const holder = (await readFile(path, 'utf8')).trim();
       const message = `${what} is in use${holder === '' ? '' : ` by ${holder}`}`;
       if (options.wait === false) {
         throw new ReliveError('locked', message, { hint: 'wait until that has ended, then start again' });
       }
       context.signal.throwIfAborted();
-      if (attempt === 0) context.emit({ event: 'warning', message: `${message}; waiting for it` });
+      if (attempt === 0) {
+        context.emit(
+          ours.has(path)
+            ? { event: 'note', message: `waiting for ${what}` }
+            : { event: 'warning', message: `${message}; waiting for it` },
+        );
+      }
       await new Promise((resolve) => setTimeout(resolve, 250));
       context.signal.throwIfAborted();
     }
-    await handle.truncate(0);
-    await handle.write(`${ourselves()}\n`, 0);
+    if (alone) {
+      ours.add(path);
+      await handle.truncate(0);
+      await handle.write(`${ourselves()}\n`, 0);
+    }
   } catch (error) {
     await handle.close();
     throw error;
   }
   return {
     release: async () => {
-      await handle.truncate(0);
+      if (alone) {
+        await handle.truncate(0);
+        ours.delete(path);
+      }
       await handle.close();
     },
   };
+}
+
+/** The lock on a file for ourselves alone, or undefined while anybody else has it. @throws as `takeLock` */
+export async function tryLock(path: string, context: Context): Promise<Lock | undefined> {
+  try {
+    return await takeLock(path, path, context, { wait: false });
+  } catch (error) {
+    if (isReliveError(error, 'locked')) return undefined;
+    throw error;
+  }
 }

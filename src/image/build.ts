@@ -7,13 +7,11 @@ import { requirePrograms } from '../host/emulation.ts';
 import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
 import { type SecretKey, signClear } from '../host/gpg.ts';
 import { dearmour } from '../host/gpgv.ts';
-import { takeLock } from '../host/lock.ts';
 import { type OwnPackage, ownPackage } from '../host/own-package.ts';
 import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
-import { canonicalJson, type Layer, pruneLayers, removeUnfinished, runStages } from '../rootfs/layers.ts';
+import { canonicalJson, type Layer, pruneLayers, runStages, shareCache } from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
-import { plainPath } from '../rootfs/plain-path.ts';
 import type { ResolvedPackage } from '../rootfs/resolve.ts';
 import { mountStack, unmount } from '../rootfs/stack.ts';
 import { bootstrapStage } from '../rootfs/stages/bootstrap.ts';
@@ -187,8 +185,8 @@ async function judge(
 }
 
 /**
- * Runs the stages of a profile, or takes their layers from the cache, and `work` with them, while the cache is locked.
- * Must run inside the private namespaces.
+ * Runs the stages of a profile, or takes their layers from the cache, and `work` with them. Other builds may
+ * use the cache at the same time. Must run inside the private namespaces.
  */
 export async function withLayers<T>(
   site: Site,
@@ -199,13 +197,9 @@ export async function withLayers<T>(
 ): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
   const signer = profile.boot.secureBoot ? await secureBootSigner(site) : undefined;
-  const lock = await takeLock(join(site.cache, '.lock'), `the cache ${site.cache}`, context);
-  const cache = await plainPath(site.cache, context);
-  const scratch = join(cache, 'scratch');
+  const { cache, scratch, release } = await shareCache(site.cache, context);
+  let done: T;
   try {
-    await removeUnfinished(site.cache);
-    await rm(scratch, { recursive: true, force: true });
-    await mkdir(scratch, { recursive: true, mode: 0o700 });
     await requirePrograms(profile.architecture, scratch, context);
     const own = await findOwnPackage(site, profile, context);
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
@@ -213,15 +207,12 @@ export async function withLayers<T>(
       `the cache ${site.cache}`,
       async () => await buildLayers(site, profile, { ...ingredients, own }, key, { cache, scratch }, context),
     );
-    try {
-      return await work({ site, profile, ingredients, layers, key, signer, scratch });
-    } finally {
-      await pruneLayers(site.cache);
-    }
+    done = await work({ site, profile, ingredients, layers, key, signer, scratch });
   } finally {
-    await rm(scratch, { recursive: true, force: true });
-    await lock.release();
+    await release();
   }
+  await pruneLayers(site.cache, context);
+  return done;
 }
 
 /** Does work that fills a disk; where that gets full the error says which, since programs seldom do. */

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Context, WorkEvent } from '../core/event.ts';
 import { writeFileAtomic } from '../host/files.ts';
+import type { Site } from '../site/site.ts';
+import type { BuildResult } from './build.ts';
 
 const timingSchema = z.strictObject({
   /** A stage; "total" last: all of it, with what lies between the stages. */
@@ -16,7 +18,7 @@ const timingSchema = z.strictObject({
 export type Timing = z.infer<typeof timingSchema>;
 
 /** Watches the events of work. @returns the context to hand to it, and what it took when it is done */
-export function timed(context: Context): { readonly context: Context; readonly timings: () => Timing[] } {
+function timed(context: Context): { readonly context: Context; readonly timings: () => Timing[] } {
   const started = performance.now();
   const found: Timing[] = [];
   const emit = (event: WorkEvent): void => {
@@ -41,10 +43,23 @@ function timingsFile(cache: string, image: string): string {
 }
 
 /** Keeps the timings of an image that was built. */
-export async function writeTimings(cache: string, image: string, timings: readonly Timing[]): Promise<void> {
+async function writeTimings(cache: string, image: string, timings: readonly Timing[]): Promise<void> {
   const file = timingsFile(cache, image);
   await mkdir(join(file, '..'), { recursive: true, mode: 0o700 });
   await writeFileAtomic(file, `${JSON.stringify(timings, undefined, 2)}\n`);
+}
+
+/** Makes an image, and keeps how long that took. */
+export async function withTimings(
+  site: Pick<Site, 'cache'>,
+  make: (context: Context) => Promise<BuildResult>,
+  context: Context,
+): Promise<BuildResult & { readonly timings: readonly Timing[] }> {
+  const watch = timed(context);
+  const result = await make(watch.context);
+  const timings = watch.timings();
+  if (!result.unchanged) await writeTimings(site.cache, result.image.name, timings);
+  return { ...result, timings };
 }
 
 /** The timings of an image, or undefined where this host did not build it or has forgotten. */

@@ -1,10 +1,12 @@
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
-import type { Context } from '../core/event.ts';
+import { type Context, inStage } from '../core/event.ts';
 import { exists, sha256 } from '../host/files.ts';
+import { takeLock, tryLock } from '../host/lock.ts';
 import { removeAccessLists } from './acl.ts';
 import { type Chroot, enterChroot } from './chroot.ts';
+import { plainPath } from './plain-path.ts';
 import { scrub } from './scrub.ts';
 import { mountStack, unmount } from './stack.ts';
 
@@ -53,10 +55,65 @@ export function canonicalJson(value: unknown): string {
   );
 }
 
+/** Held together by all builds that use a cache, alone by whoever removes what is left in it. */
+function cacheLock(cache: string): string {
+  return join(cache, '.lock');
+}
+
+/** One for each layer that a build makes; removed when nobody uses the cache. */
+function stageLocks(cache: string): string {
+  return join(cache, 'stage-locks');
+}
+
+/** A part of a cache for one build. */
+export interface CacheShare {
+  /** The cache, by a path that all tools can write. */
+  readonly cache: string;
+  /** An empty directory for what is needed meanwhile. */
+  readonly scratch: string;
+  readonly release: () => Promise<void>;
+}
+
+function scratchHome(cache: string): string {
+  return join(cache, 'scratch');
+}
+
+/**
+ * Lets a build use a cache, beside other builds. Whoever is the first removes what builds that were cut off have left
+ * there: it may be the room it takes that is missing. Call it inside the private namespaces only.
+ */
+export async function shareCache(directory: string, context: Context): Promise<CacheShare> {
+  const alone = await tryLock(cacheLock(directory), context);
+  if (alone !== undefined) {
+    try {
+      await removeUnfinished(directory);
+    } finally {
+      await alone.release();
+    }
+  }
+  const lock = await takeLock(cacheLock(directory), `the cache ${directory}`, context, { shared: true });
+  try {
+    const cache = await plainPath(directory, context);
+    await mkdir(scratchHome(cache), { recursive: true, mode: 0o700 });
+    const scratch = await mkdtemp(join(scratchHome(cache), 'build-'));
+    return {
+      ...{ cache, scratch },
+      release: async () => {
+        await rm(scratch, { recursive: true, force: true });
+        await lock.release();
+      },
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
 /**
  * Runs the stages in order, each on top of those before, or takes their layers from `cache` where the same inputs went
  * in. A layer appears there by one rename when its stage is done: a build that was cut off goes on from the last one.
- * The caller holds the lock of the cache and is inside the private namespaces.
+ * Of several builds that want the same layer one makes it, and the others wait. The caller has a share of the cache and
+ * is inside the private namespaces.
  * @returns the layers, bottom first
  */
 export async function runStages(cache: string, stages: readonly Stage[], context: Context): Promise<Layer[]> {
@@ -71,27 +128,47 @@ export async function runStages(cache: string, stages: readonly Stage[], context
     );
     const place = join(home, `${stage.name}-${key}`);
     const layer = { stage: stage.name, key, directory: join(place, 'tree'), output: join(place, 'output') };
-    if (await exists(place)) {
-      const now = new Date();
-      await utimes(place, now, now);
-      context.emit({ event: 'stage', stage: stage.name, state: 'cached' });
-    } else {
-      const started = performance.now();
-      context.emit({ event: 'stage', stage: stage.name, state: 'start' });
-      try {
-        await runStage(stage, layers, place, context);
-      } catch (error) {
-        // It may be the room it takes that is missing. What cannot be removed here the next run removes.
-        await removeTree(`${place}.tmp`).catch(() => undefined);
-        throw error;
-      }
-      const seconds = (performance.now() - started) / 1000;
-      context.emit({ event: 'stage', stage: stage.name, state: 'done', seconds });
-    }
+    const made = !(await useLayer(place)) && (await makeLayer(cache, stage, layers, place, context));
+    if (!made) context.emit({ event: 'stage', stage: stage.name, state: 'cached' });
     layers.push(layer);
     below = key;
   }
   return layers;
+}
+
+/** Whether a layer is there; its time then says that it was needed. */
+async function useLayer(place: string): Promise<boolean> {
+  if (!(await exists(place))) return false;
+  const now = new Date();
+  await utimes(place, now, now);
+  return true;
+}
+
+/** Makes a layer. @returns false where another build was making it: then it is there now */
+async function makeLayer(
+  cache: string,
+  stage: Stage,
+  below: readonly Layer[],
+  place: string,
+  context: Context,
+): Promise<boolean> {
+  const lockFile = join(stageLocks(cache), basename(place));
+  const lock = await takeLock(lockFile, `the stage ${stage.name}`, context);
+  try {
+    if (await useLayer(place)) return false;
+    // Of a build that was cut off.
+    await removeTree(`${place}.tmp`);
+    await inStage(context, stage.name, async () => {
+      await runStage(stage, below, place, context);
+    });
+    return true;
+  } catch (error) {
+    // It may be the room it takes that is missing. What cannot be removed here the next run removes.
+    await removeTree(`${place}.tmp`).catch(() => undefined);
+    throw error;
+  } finally {
+    await lock.release();
+  }
 }
 
 async function runStage(
@@ -149,11 +226,10 @@ async function leaveMounts(root: string, context: Context): Promise<void> {
   for (const target of new Set(topmost)) await unmount(target, context);
 }
 
-/**
- * Removes the half-made layers of a build that was cut off: to be called before anything else needs the room. The caller
- * holds the lock of the cache, which says that nobody works on them any more.
- */
-export async function removeUnfinished(cache: string): Promise<void> {
+/** Removes what builds that were cut off have left in a cache. Nobody else uses it. */
+async function removeUnfinished(cache: string): Promise<void> {
+  await rm(scratchHome(cache), { recursive: true, force: true });
+  await rm(stageLocks(cache), { recursive: true, force: true });
   const home = stagesHome(cache);
   if (!(await exists(home))) return;
   for (const name of await readdir(home)) {
@@ -177,12 +253,18 @@ async function removeTree(path: string): Promise<void> {
   }
 }
 
-/** Removes layers which no build used for a week. The caller holds the lock of the cache. */
-export async function pruneLayers(cache: string): Promise<void> {
-  const home = stagesHome(cache);
-  const oldest = Date.now() - keepDays * 24 * 3600 * 1000;
-  for (const name of await readdir(home)) {
-    const place = join(home, name);
-    if ((await stat(place)).mtimeMs < oldest) await removeTree(place);
+/** Removes layers which no build used for a week, unless a build uses the cache just now. */
+export async function pruneLayers(cache: string, context: Context): Promise<void> {
+  const lock = await tryLock(cacheLock(cache), context);
+  if (lock === undefined) return;
+  try {
+    const home = stagesHome(cache);
+    const oldest = Date.now() - keepDays * 24 * 3600 * 1000;
+    for (const name of await readdir(home)) {
+      const place = join(home, name);
+      if ((await stat(place)).mtimeMs < oldest) await removeTree(place);
+    }
+  } finally {
+    await lock.release();
   }
 }

@@ -13,6 +13,15 @@ const place = '/run/relive-build';
  */
 export async function plainPath(directory: string, context: Context): Promise<string> {
   if (/^[A-Za-z0-9/._+@-]+$/.test(directory)) return directory;
+  const known = linked.get(directory) ?? link(directory, context);
+  linked.set(directory, known);
+  return await known;
+}
+
+/** Directories that have their path already: builds beside each other use the same one. */
+const linked = new Map<string, Promise<string>>();
+
+async function link(directory: string, context: Context): Promise<string> {
   await mkdir(place, { recursive: true });
   await run('mount', ['-t', 'tmpfs', '-o', 'mode=700,nosuid,nodev', 'tmpfs', place], context);
   const path = join(place, 'directory');

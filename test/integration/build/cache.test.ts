@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CommandEnd, runCommand, stagesOf, startCommand, succeed } from '../../fixtures/command.ts';
@@ -30,16 +30,18 @@ function systemStages(end: CommandEnd): string[] {
 }
 
 describe('two builds at once', () => {
-  test('both succeed, with one image; the second says that it waits', async () => {
+  test('both succeed, with one image; a stage that both need is made by one, and the other waits for it', async () => {
+    const home = join(site.cache, 'stages');
+    const live = readdirSync(home).find((name) => name.startsWith('live-')) ?? '';
+    rmSync(join(home, live), { recursive: true });
     const first = startCommand(['build', 'demo', '--offline'], { site: site.directory });
-    await first.line(({ event }) => event === 'stage');
+    await first.line(({ stage, state }) => stage === 'live' && state === 'start');
     const second = await build();
     const ended = await first.ended;
     expect([ended.status, second.status]).toEqual([0, 0]);
     const waits = second.lines.find(({ event }) => event === 'warning');
-    expect(waits?.['message']).toMatch(
-      new RegExp(`^the cache ${site.cache} is in use by "relive build demo .*; waiting for it$`),
-    );
+    expect(waits?.['message']).toMatch(/^the stage live is in use by "relive build demo .*; waiting for it$/);
+    expect(systemStages(second).at(-1)).toBe('live cached');
     expect(second.last).toMatchObject({ unchanged: true, image: ended.last?.['image'] });
     expect(await imageNames()).toEqual([ended.last?.['image']]);
   });

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ReliveError } from '../../../src/core/error.ts';
-import { takeLock } from '../../../src/host/lock.ts';
+import { takeLock, tryLock } from '../../../src/host/lock.ts';
 import { recordingContext, startModule, temporaryDirectory, until } from '../../support.ts';
 
 const what = 'the store /srv/store';
@@ -28,6 +28,37 @@ test('one at a time, and the next one after it', async () => {
   await first.release();
   const second = await takeLock(path, what, recordingContext(), { wait: false });
   await second.release();
+});
+
+test('another part of this process is waited for without a warning', async () => {
+  const path = join(temporaryDirectory(), 'lock');
+  const first = await takeLock(path, what, recordingContext());
+  const context = recordingContext();
+  const waiting = takeLock(path, what, context);
+  await until(() => context.events.length > 0, 'the message that it waits');
+  await first.release();
+  await (await waiting).release();
+  expect(context.events).toEqual([{ event: 'note', message: `waiting for ${what}` }]);
+});
+
+test('shared by those who ask so, and by nobody else', async () => {
+  const path = join(temporaryDirectory(), 'lock');
+  const context = recordingContext();
+  const shares = [
+    await takeLock(path, what, context, { shared: true }),
+    await takeLock(path, what, context, { shared: true }),
+  ];
+  expect(await tryLock(path, context)).toBeUndefined();
+  await shares[0]?.release();
+  expect(await tryLock(path, context)).toBeUndefined();
+  await shares[1]?.release();
+  const alone = await tryLock(path, context);
+  expect(alone).toBeDefined();
+  await expect(takeLock(path, what, context, { shared: true, wait: false })).rejects.toMatchObject({
+    code: 'locked',
+  });
+  await alone?.release();
+  expect(context.events).toEqual([]);
 });
 
 test('another process is named, waited for, and its lock ends with it, however it ends', async () => {
