@@ -8,6 +8,7 @@ import { interruptSignal } from './host/interrupt.ts';
 import { enterNamespaces, hideHostName, insideNamespaces, requireRoot, sayInside } from './host/namespace.ts';
 import { chooseReporter } from './report/choose.ts';
 import { confirm } from './report/confirm.ts';
+import type { CommandResult } from './report/reporter.ts';
 
 function optionOf({ flags, description, choices, default: otherwise }: OptionSpec): Option {
   const option = new Option(flags, description);
@@ -37,6 +38,11 @@ function knownError(error: unknown, signal: AbortSignal | undefined): ReliveErro
     cause: error,
     hint: 'please report it with the lines above and what was done before',
   });
+}
+
+function statusAfter({ ok, failed }: CommandResult): number {
+  if (ok) return 0;
+  return failed === true ? 3 : 1;
 }
 
 /** Runs a command to its end and gives the exit status. */
@@ -70,7 +76,7 @@ async function execute(spec: CommandSpec, parsed: Omit<Call, 'context' | 'confir
     const { run } = await spec.load();
     const result = await run({ ...parsed, context, confirm: ask });
     reporter.result(result);
-    return result.ok ? 0 : 1;
+    return statusAfter(result);
   } catch (error) {
     return fail(error, signal);
   }

@@ -674,6 +674,34 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./medium-menu.ts'),
   },
   {
+    name: 'refresh',
+    summary: 'all of it in one run, for a timer: mirrors, images, media, what goes',
+    description:
+      'Brings the mirrors that the profiles need up to date and verifies what changed in them; locks each profile and makes an image\nwhere anything differs (several side by side); brings images to the media of relive.yaml that are attached; removes what\nretention lets go; and reports, to the program of relive.yaml too. What fails keeps nothing else from being done. A run that was\ncut off is finished by the next one. Exit status 3: something failed, or another refresh of the site runs.',
+    arguments: [
+      {
+        name: '[profile...]',
+        description: 'the profiles (default: all that can be built)',
+        completes: 'profile',
+      },
+    ],
+    options: [
+      { flags: '--plan', description: 'tell what there would be to do, and make nothing' },
+      { flags: '--offline', description: 'use what the mirrors have, and no network' },
+      {
+        flags: '--jobs <number>',
+        description: 'how many profiles are built at a time (default: by cores and free memory)',
+      },
+    ],
+    examples: [
+      { command: 'relive refresh --plan', says: 'what there would be to do' },
+      { command: 'relive refresh', says: 'all profiles of the site' },
+      { command: 'relive refresh server --quiet', says: 'one of them, with its mirrors; prints the report' },
+    ],
+    mounts: ({ plan }) => plan !== true,
+    load: async () => await import('./refresh.ts'),
+  },
+  {
     name: 'vm',
     summary: 'boot an image here, in QEMU',
     description:

@@ -3,7 +3,7 @@ import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
 import type { Candidate } from '../image/candidate.ts';
-import { planUpdate, updateImage } from '../image/update.ts';
+import { planUpdate, type UpdatePlan, updateImage } from '../image/update.ts';
 import { requireTestTools, type TestResult, testFirmwares, testImage } from '../medium/test.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadProfile, type Profile } from '../site/profile.ts';
@@ -20,6 +20,21 @@ const asks = {
   reboot: 'a reboot',
 } as const;
 
+/** What an update of a profile would bring, in lines. */
+export function planText(
+  name: string,
+  { parent, packages, disturbance, profileChanged }: UpdatePlan,
+): string[] {
+  const count = packages.added.length + packages.removed.length + packages.changed.length;
+  return [
+    parent === undefined
+      ? `${name} has no image yet: the first one is full`
+      : `on ${parent}: ${count === 0 ? 'no package changes' : `${count} packages change`}${profileChanged ? ', the profile is another one' : ''}`,
+    ...(parent === undefined || count === 0 ? [] : [changesText(packages)]),
+    ...(parent === undefined ? [] : [`the packages ask for ${asks[disturbance]}`]),
+  ];
+}
+
 async function plan(call: Call): Promise<CommandResult> {
   const site = await loadSite(call.siteDirectory);
   const profile = await loadProfile(site, requiredArgument(call, 0));
@@ -28,16 +43,7 @@ async function plan(call: Call): Promise<CommandResult> {
     tmpdir(),
     async (scratch) => await planUpdate(site, profile, options, scratch, call.context),
   );
-  const { parent, packages, disturbance, profileChanged } = planned;
-  const count = packages.added.length + packages.removed.length + packages.changed.length;
-  const lines = [
-    parent === undefined
-      ? `${profile.name} has no image yet: the first one is full`
-      : `on ${parent}: ${count === 0 ? 'no package changes' : `${count} packages change`}${profileChanged ? ', the profile is another one' : ''}`,
-    ...(parent === undefined || count === 0 ? [] : [changesText(packages)]),
-    ...(parent === undefined ? [] : [`the packages ask for ${asks[disturbance]}`]),
-  ];
-  return { ok: true, data: { plan: planned }, text: lines.join('\n') };
+  return { ok: true, data: { plan: planned }, text: planText(profile.name, planned).join('\n') };
 }
 
 /** What a test needs is looked for before the work begins. @throws ReliveError `tool-missing` */

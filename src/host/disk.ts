@@ -16,6 +16,9 @@ const nodeSchema = z.object({
   label: text,
   partlabel: text,
   fstype: text,
+  uuid: text,
+  partuuid: text,
+  ptuuid: text,
   'log-sec': z.coerce.number(),
   ro: z.union([z.boolean(), z.string().transform((value) => value === '1')]),
   mountpoints: z.nullish(z.array(z.nullable(z.string()))).transform((points) => {
@@ -28,7 +31,8 @@ const nodeSchema = z.object({
 type Node = z.infer<typeof nodeSchema>;
 /** udev looks at a disk for a moment. */
 const lockSeconds = 3;
-const columns = 'NAME,TYPE,SIZE,MODEL,TRAN,LABEL,PARTLABEL,FSTYPE,LOG-SEC,RO,MOUNTPOINTS';
+const columns =
+  'NAME,TYPE,SIZE,MODEL,TRAN,LABEL,PARTLABEL,FSTYPE,UUID,PARTUUID,PTUUID,LOG-SEC,RO,MOUNTPOINTS';
 
 /** A part of a block device: a partition, or what is made of one (LVM, RAID, dm-crypt). */
 export interface DevicePart {
@@ -37,6 +41,10 @@ export interface DevicePart {
   readonly type: string;
   readonly bytes: number;
   readonly label: string | undefined;
+  /** Of the file system and of the partition. */
+  readonly labels: readonly string[];
+  /** Of the file system, of the partition, and of the partition table that it is in. */
+  readonly uuids: readonly string[];
   readonly fileSystem: string | undefined;
   /** `[SWAP]` for swap in use. */
   readonly mountPoints: readonly string[];
@@ -59,6 +67,8 @@ function partOf(node: Node): DevicePart {
     type: node.type,
     bytes: node.size,
     label: node.label ?? node.partlabel,
+    labels: [node.label, node.partlabel].filter((label) => label !== undefined),
+    uuids: [node.uuid, node.partuuid, node.ptuuid].filter((uuid) => uuid !== undefined),
     fileSystem: node.fstype,
     mountPoints: node.mountpoints,
   };

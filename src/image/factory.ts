@@ -43,7 +43,8 @@ export async function writePublicSite(site: Site, directory: string, context: Co
   };
   await put('keys/public.asc', await readFile(publicKeysFile(site)));
   const document = parseDocument(await readFile(join(site.directory, siteFile), 'utf8'));
-  for (const key of ['store', 'mirror', 'cache', 'keys']) document.delete(key);
+  // Who hears of this site's refreshes, and its media, are nobody else's.
+  for (const key of ['store', 'mirror', 'cache', 'keys', 'refresh']) document.delete(key);
   for (const { name, signedBy, transport } of Object.values(site.repositories)) {
     if (!isArmouredKey(signedBy)) {
       const own = `keyrings/${name}${signedBy.endsWith('.asc') ? '.asc' : '.gpg'}`;

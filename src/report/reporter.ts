@@ -8,6 +8,8 @@ export interface CommandResult {
   readonly data: Readonly<Record<string, unknown>>;
   /** The same for people, printed to standard output; may be empty. */
   readonly text: string;
+  /** What `ok: false` means is that a part of the work failed (exit status 3), of which the result tells. */
+  readonly failed?: true;
 }
 
 /** Where events, the result and the error of a command go. */

@@ -181,6 +181,36 @@ const repository = z
   })
   .meta({ description: 'An APT repository upstream.' });
 
+const medium = z.strictObject({
+  medium: syntax.mediumName.meta({
+    description:
+      'The disk or disk file: a path (from the site, with "/" in it), a label of the disk\'s partitions, or UUID= and a UUID of theirs.',
+  }),
+  images: z
+    .array(syntax.profileName)
+    .min(1, 'one profile or more')
+    .optional()
+    .meta({ description: 'The profiles whose newest images it gets. Unless given: all' }),
+});
+
+const refresh = z
+  .strictObject({
+    media: z
+      .array(z.union([syntax.mediumName, medium]))
+      .optional()
+      .meta({ description: 'Media that are brought up to date when they are attached.' }),
+    report: z
+      .array(syntax.commandWord)
+      .min(1, 'a program, and its arguments')
+      .refine(([program]) => program !== '', 'a program, and its arguments')
+      .optional()
+      .meta({
+        description:
+          'A program and its arguments, no shell: it is given the report on its standard input, RELIVE_SUBJECT and more in its environment.',
+      }),
+  })
+  .meta({ description: 'What relive refresh does besides mirrors and images.' });
+
 export const siteSchema = z
   .strictObject({
     version: z.literal(1).meta({ description: 'The version of this format: 1.' }),
@@ -199,6 +229,7 @@ export const siteSchema = z
     repositories: z
       .record(syntax.repositoryName, repository)
       .meta({ description: 'The repositories that profiles may name.' }),
+    refresh: refresh.optional(),
   })
   .meta({ title: 'relive.yaml', description: 'A site of relive.' });
 

@@ -42,6 +42,14 @@ export interface Repository
     | undefined;
 }
 
+/** A medium that refreshes bring up to date. */
+export interface RefreshedMedium {
+  /** As relive.yaml names it; paths are absolute. */
+  readonly medium: string;
+  /** Profiles whose newest images it gets; none: all. */
+  readonly images: readonly string[];
+}
+
 /** A directory with relive.yaml, profiles and overlays; all paths absolute. */
 export interface Site {
   readonly directory: string;
@@ -50,6 +58,11 @@ export interface Site {
   readonly cache: string;
   readonly keys: string;
   readonly repositories: Readonly<Record<string, Repository>>;
+  readonly refresh: {
+    readonly media: readonly RefreshedMedium[];
+    /** A program and its arguments. */
+    readonly report: readonly string[] | undefined;
+  };
 }
 
 const defaultPaths = { store: 'store', mirror: 'mirror', cache: '.relive/cache', keys: 'keys' } as const;
@@ -95,7 +108,26 @@ export function checkSite(directory: string, located: Located): Checked<Site> {
       ];
     },
   );
-  return { ok: true, value: { directory, ...paths, repositories: Object.fromEntries(repositories) } };
+  const refresh = refreshOf(directory, checked.value.refresh ?? {});
+  return {
+    ok: true,
+    value: { directory, ...paths, repositories: Object.fromEntries(repositories), refresh },
+  };
+}
+
+function refreshOf(
+  directory: string,
+  { media, report }: NonNullable<SiteDocument['refresh']>,
+): Site['refresh'] {
+  const absolute = (path: string): string => (path.includes('/') ? resolve(directory, path) : path);
+  const [program, ...words] = report ?? [];
+  return {
+    media: (media ?? []).map((each) => {
+      const { medium, images } = typeof each === 'string' ? { medium: each } : { images: [], ...each };
+      return { medium: absolute(medium), images: images ?? [] };
+    }),
+    report: program === undefined ? undefined : [absolute(program), ...words],
+  };
 }
 
 function transportOf(

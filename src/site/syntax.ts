@@ -322,6 +322,23 @@ export const volumeName = pattern(
   'the label of a file system (letters, digits and "_", at most 16), or UUID= and its UUID',
 );
 
+/** A medium: a path, or a label or UUID of the disk or of a part of it. */
+export const mediumName = z
+  .string()
+  .max(1024, 'at most 1024 characters')
+  .refine(
+    (text) =>
+      (text.includes('/') && hasNoControls(text)) ||
+      /^([A-Za-z0-9_][A-Za-z0-9_.-]{0,35}|UUID=[0-9A-Fa-f]{4,8}(-[0-9A-Fa-f]{4,12})*)$/.test(text),
+    'a path (with "/" in it), a label, or UUID= and a UUID',
+  );
+
+/** The name or path of a program, or an argument of it. */
+export const commandWord = z
+  .string()
+  .max(4096, 'at most 4096 characters')
+  .refine((text) => !text.includes('\0'), 'text without NUL');
+
 /** chown(1). */
 export const ownerName = pattern(
   /^[a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?$/,

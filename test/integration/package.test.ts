@@ -83,7 +83,8 @@ describe('the package', () => {
         text.replaceAll('/usr/bin/relive', '/bin/true').replace(/^Documentation=.*\n/m, ''),
       );
     }
-    const analyze = spawnSync('systemd-analyze', ['verify', join(copy, 'relive-mirror@srv-relive.timer')], {
+    const timers = ['mirror', 'refresh'].map((name) => join(copy, `relive-${name}@srv-relive.timer`));
+    const analyze = spawnSync('systemd-analyze', ['verify', ...timers], {
       encoding: 'utf8',
       env: { ...process.env, SYSTEMD_UNIT_PATH: `${copy}:` },
     });
@@ -189,6 +190,7 @@ describe('installed by apt in a fresh Debian 13', () => {
       'usr/share/zsh/vendor-completions/_relive',
       'usr/share/fish/vendor_completions.d/relive.fish',
       'usr/lib/systemd/system/relive-mirror@.timer',
+      'usr/lib/systemd/system/relive-refresh@.timer',
       'usr/share/doc/relive/examples/site/relive.yaml',
       'usr/share/relive/profiles/demo/profile.yaml',
     ]) {

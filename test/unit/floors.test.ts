@@ -10,6 +10,7 @@ const floors = [
   'cli',
   'program',
   'commands',
+  'refresh',
   'live',
   'medium',
   'vm',

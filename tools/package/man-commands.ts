@@ -136,6 +136,10 @@ function mainPage(): Page {
         'systemctl enable --now relive-mirror@srv-relive.timer',
         'Bring the mirrors of /srv/relive up to date every night, and verify a part of them.',
       ),
+      example(
+        'systemctl enable --now relive-refresh@srv-relive.timer',
+        'Instead: all of it every night, mirrors, images and media.',
+      ),
     ],
     seeAlso: [...commands.map(({ name }) => `${pageName(name)}(1)`), ...formats],
   };

@@ -65,7 +65,8 @@ function keys(node: SchemaNode, path: string): Block[] {
 
 function below(node: SchemaNode, path: string): Block[] {
   if (node.properties !== undefined) return keys(node, path);
-  if (node.items?.properties !== undefined) return keys(node.items, `${path}[]`);
+  const map = [node.items, ...(node.items?.anyOf ?? [])].find((each) => each?.properties !== undefined);
+  if (map !== undefined) return keys(map, `${path}[]`);
   const named = node.additionalProperties;
   if (typeof named !== 'object') return [];
   const here = `${path}.NAME`;

@@ -32,6 +32,7 @@ export interface TreeOptions {
 /** Where relive is installed; it finds profiles/ and runtime/ beside dist/. */
 const home = 'usr/share/relive';
 const documents = 'usr/share/doc/relive';
+const units = ['mirror', 'refresh'].flatMap((name) => [`relive-${name}@.service`, `relive-${name}@.timer`]);
 
 function text(path: string, content: string, mode: PackagedFile['mode'] = 0o644): PackagedFile {
   return { path, content: Buffer.from(content), mode };
@@ -137,7 +138,7 @@ export async function packageTree({ root, json, epoch }: TreeOptions): Promise<P
       ),
       text('usr/bin/relive', await read('packaging/relive'), 0o755),
       ...(await Promise.all(
-        ['relive-mirror@.service', 'relive-mirror@.timer'].map(async (unit) =>
+        units.map(async (unit) =>
           text(join('usr/lib/systemd/system', unit), await read(join('packaging', unit))),
         ),
       )),

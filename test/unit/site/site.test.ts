@@ -45,6 +45,27 @@ describe('loadSite', () => {
     expect([site.store, site.mirror]).toEqual(['/srv/store', join(directory, '../mirror')]);
   });
 
+  test('takes media by label, UUID and path, and a program for reports', async () => {
+    expect((await loadSite(siteWith({}))).refresh).toEqual({ media: [], report: undefined });
+    const refresh = `refresh:
+  media: [KIOSK, UUID=1111-2222, ./lab.img, {medium: /dev/disk/by-id/usb-0:0, images: [kiosk]}]
+  report: [scripts/mail, --to, "a b"]
+`;
+    const directory = siteWith({ 'relive.yaml': `${siteText}${refresh}` });
+    expect((await loadSite(directory)).refresh).toEqual({
+      media: [
+        { medium: 'KIOSK', images: [] },
+        { medium: 'UUID=1111-2222', images: [] },
+        { medium: join(directory, 'lab.img'), images: [] },
+        { medium: '/dev/disk/by-id/usb-0:0', images: ['kiosk'] },
+      ],
+      report: [join(directory, 'scripts/mail'), '--to', 'a b'],
+    });
+    const refused = await messageFor(`${siteText}refresh: {media: [a b], report: []}\n`);
+    expect(refused).toContain('a program, and its arguments');
+    expect(refused).toMatch(/^relive\.yaml:\d+:19: refresh\.media\[0\]: found "a b"/m);
+  });
+
   test('says what a directory without relive.yaml lacks', async () => {
     await expect(loadSite(temporary())).rejects.toMatchObject({
       code: 'configuration',
@@ -68,7 +89,7 @@ describe('loadSite', () => {
       .replace('http://ftp', 'htp://ftp');
     expect((await messageFor(text)).split('\n')).toEqual([
       'relive.yaml:1:10: version: found "1"; allowed: 1; did you mean 1 without quotes?',
-      'relive.yaml:2:1: stroe: found an unknown key; allowed: version, store, mirror, cache, keys, repositories; did you mean store?',
+      'relive.yaml:2:1: stroe: found an unknown key; allowed: version, store, mirror, cache, keys, repositories, refresh; did you mean store?',
       'relive.yaml:5:5: repositories.debian.signedBy: is missing; allowed: a text',
       'relive.yaml:5:11: repositories.debian.url[0]: found "htp://ftp.debian.org/debian/"; allowed: the http, https, rsync or file address of an archive, without user, password, query and fragment',
       'relive.yaml:7:17: repositories.debian.components: found "main"; allowed: a list',
