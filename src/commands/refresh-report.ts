@@ -40,12 +40,17 @@ function gainLines({ since, gained }: ProfileReport): string[] {
 }
 
 function profileLines(report: ProfileReport): string[] {
-  const { profile, outcome, image, seconds } = report;
+  const { profile, outcome, image, seconds, tests } = report;
   if (outcome === 'failed') {
     return [`  ${profile}: FAILED${image === undefined ? '' : `; ${image} stays the newest image`}`];
   }
   if (outcome === 'unchanged') return [`  ${profile}: nothing changed since ${image ?? ''}`];
-  return [`  ${profile}: ${image ?? ''} (${formatSeconds(seconds)})`, ...gainLines(report)];
+  const booted = tests.map((each) => `${each.firmware} (healthy after ${formatSeconds(each.seconds)})`);
+  return [
+    `  ${profile}: ${image ?? ''} (${formatSeconds(seconds)})`,
+    ...gainLines(report),
+    `    ${booted.length === 0 ? 'not tested' : `tested by ${booted.join(', ')}`}`,
+  ];
 }
 
 function mediumLine({ medium, outcome, target, added, removed, copied, free }: MediumReport): string {

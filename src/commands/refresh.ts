@@ -6,6 +6,7 @@ import { sendReport } from '../refresh/send.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite, type Site } from '../site/site.ts';
 import { type Call, manyArguments } from './command.ts';
+import { testText } from './image-test.ts';
 import { countOption } from './medium.ts';
 import { failureLines, reportText } from './refresh-report.ts';
 import { planText } from './update.ts';
@@ -44,7 +45,11 @@ export async function run(call: Call): Promise<CommandResult> {
   const names = manyArguments(call, 0);
   if (call.options['plan'] === true) return await tellPlan(call, site, names);
   const jobs = countOption(call, 'jobs') ?? defaultJobs();
-  const done = await refresh(site, names, { offline: call.options['offline'] === true, jobs }, call.context);
+  const options = {
+    ...{ jobs, offline: call.options['offline'] === true },
+    test: call.options['test'] === false ? undefined : testText,
+  };
+  const done = await refresh(site, names, options, call.context);
   const told = await sendReport(site, done, reportText(done), call.context);
   return { ...outcome(told.failures), data: { report: told }, text: reportText(told) };
 }

@@ -677,7 +677,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'refresh',
     summary: 'all of it in one run, for a timer: mirrors, images, media, what goes',
     description:
-      'Brings the mirrors that the profiles need up to date and verifies what changed in them; locks each profile and makes an image\nwhere anything differs (several side by side); brings images to the media of relive.yaml that are attached; removes what\nretention lets go; and reports, to the program of relive.yaml too. What fails keeps nothing else from being done. A run that was\ncut off is finished by the next one. Exit status 3: something failed, or another refresh of the site runs.',
+      'Brings the mirrors that the profiles need up to date and verifies what changed in them; locks each profile and makes an image\nwhere anything differs (several side by side), published if it comes up in QEMU; brings images to the media of relive.yaml that are attached; removes what\nretention lets go; and reports, to the program of relive.yaml too. What fails keeps nothing else from being done. A run that was\ncut off is finished by the next one. Exit status 3: something failed, or another refresh of the site runs.',
     arguments: [
       {
         name: '[profile...]',
@@ -687,6 +687,7 @@ export const commands: readonly CommandSpec[] = [
     ],
     options: [
       { flags: '--plan', description: 'tell what there would be to do, and make nothing' },
+      { flags: '--no-test', description: 'publish images without booting them in QEMU first' },
       { flags: '--offline', description: 'use what the mirrors have, and no network' },
       {
         flags: '--jobs <number>',

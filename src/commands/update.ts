@@ -1,12 +1,9 @@
 import { tmpdir } from 'node:os';
-import { isReliveError, ReliveError } from '../core/error.ts';
-import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import type { Candidate } from '../image/candidate.ts';
 import { planUpdate, type UpdatePlan, updateImage } from '../image/update.ts';
-import { requireTestTools, type TestResult, testFirmwares, testImage } from '../medium/test.ts';
+import { type UpdateTest, updateTest } from '../medium/update-test.ts';
 import type { CommandResult } from '../report/reporter.ts';
-import { loadProfile, type Profile } from '../site/profile.ts';
+import { loadProfile } from '../site/profile.ts';
 import { loadSite } from '../site/site.ts';
 import { makeImage } from './build.ts';
 import { type Call, optionValue, requiredArgument } from './command.ts';
@@ -46,22 +43,6 @@ async function plan(call: Call): Promise<CommandResult> {
   return { ok: true, data: { plan: planned }, text: planText(profile.name, planned).join('\n') };
 }
 
-/** What a test needs is looked for before the work begins. @throws ReliveError `tool-missing` */
-async function requireTools({ architecture, host, boot }: Profile): Promise<void> {
-  if (host === 'container') return;
-  try {
-    await requireTestTools(architecture, testFirmwares({ architecture, boot }));
-  } catch (error) {
-    if (!isReliveError(error, 'tool-missing', 'host-unable')) throw error;
-    throw new ReliveError(error.code, `the next image could not be tested: ${error.message}`, {
-      hint: [error.hint, '--no-test publishes without a test']
-        .filter((part) => part !== undefined)
-        .join('; '),
-      cause: error,
-    });
-  }
-}
-
 export async function run(call: Call): Promise<CommandResult> {
   if (call.options['plan'] === true) return await plan(call);
   const options = {
@@ -69,16 +50,13 @@ export async function run(call: Call): Promise<CommandResult> {
     full: call.options['full'] === true,
     from: optionValue(call, 'from'),
   };
-  let tested: TestResult | undefined;
+  let prepared: UpdateTest | undefined;
   const result = await makeImage(call, async (site, profile, context) => {
     if (call.options['test'] === false) return await updateImage(site, profile, options, context);
-    await requireTools(profile);
-    const test = async ({ store, image }: Candidate, inside: Context) => {
-      tested = await testImage({ ...site, store }, image, { consoles: store }, inside);
-      return { passed: tested.passed, summary: testText(tested) };
-    };
-    return await updateImage(site, profile, { ...options, test }, context);
+    prepared = await updateTest(site, profile, testText);
+    return await updateImage(site, profile, { ...options, test: prepared.test }, context);
   });
+  const tested = prepared?.result();
   if (tested === undefined) return result;
   // Their consoles went with the candidate.
   const boots = tested.runs.map(({ firmware, accelerator, seconds }) => ({ firmware, accelerator, seconds }));

@@ -5,6 +5,8 @@ import type { Manifest } from '../image/manifest.ts';
 import { findImage, newestImage, readManifest } from '../image/store.ts';
 import { withTimings } from '../image/timings.ts';
 import { updateImage } from '../image/update.ts';
+import type { TestResult } from '../medium/test.ts';
+import { updateTest } from '../medium/update-test.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import { namedContext } from './named.ts';
@@ -42,12 +44,17 @@ export interface WantedProfile {
   readonly profile: Profile;
   readonly reported: string | undefined;
   readonly offline: boolean;
+  /** What is told of an image that does not pass its test; undefined: images are published without one. */
+  readonly test: TestText | undefined;
 }
+
+/** Says what a test found. */
+export type TestText = (result: TestResult) => string;
 
 /** Makes the next image of a profile, or its first one, where anything differs. */
 export async function refreshProfile(
   site: Site,
-  { profile, reported, offline }: WantedProfile,
+  { profile, reported, offline, test: textOf }: WantedProfile,
   context: Context,
 ): Promise<{ readonly report: ProfileReport; readonly failure?: Failure }> {
   const started = performance.now();
@@ -58,9 +65,11 @@ export async function refreshProfile(
   const secondsSince = (): number => (performance.now() - started) / 1000;
   try {
     const before = base ?? (since === undefined ? undefined : await manifestOf(site, since));
+    const tested = textOf === undefined ? undefined : await updateTest(site, profile, textOf);
+    const options = { offline, full: false, from: undefined, test: tested?.test };
     const { image, manifest } = await withTimings(
       site,
-      async (own) => await updateImage(site, profile, { offline, full: false, from: undefined }, own),
+      async (own) => await updateImage(site, profile, options, own),
       namedContext(context, name),
     );
     const isNew = image.name !== since;
@@ -69,12 +78,13 @@ export async function refreshProfile(
         ...{ profile: name, since, image: image.name, seconds: secondsSince() },
         outcome: isNew ? 'new' : 'unchanged',
         gained: isNew ? gainOf(before, manifest) : undefined,
+        tests: (tested?.result()?.runs ?? []).map(({ firmware, seconds }) => ({ firmware, seconds })),
       },
     };
   } catch (error) {
     return {
       report: {
-        ...{ profile: name, outcome: 'failed', since, gained: undefined },
+        ...{ profile: name, outcome: 'failed', since, gained: undefined, tests: [] },
         ...{ image: newest?.name, seconds: secondsSince() },
       },
       failure: failureOf(`profile ${name}`, error, context),

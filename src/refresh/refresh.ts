@@ -9,7 +9,7 @@ import type { Repository, Site } from '../site/site.ts';
 import { inParallel } from './jobs.ts';
 import { refreshMedium } from './media.ts';
 import { refreshMirror } from './mirrors.ts';
-import { refreshProfile } from './profiles.ts';
+import { refreshProfile, type TestText } from './profiles.ts';
 import { type Failure, failureOf, type ProfileReport, type RefreshReport } from './report.ts';
 import { readReported } from './state.ts';
 
@@ -18,6 +18,8 @@ export interface RefreshOptions {
   readonly offline: boolean;
   /** How many profiles are built at a time. */
   readonly jobs: number;
+  /** What is told of an image that does not pass its test; undefined: images are published without one. */
+  readonly test: TestText | undefined;
 }
 
 /** The profiles of a refresh. */
@@ -67,7 +69,7 @@ export function repositoriesOf(profiles: readonly Profile[]): Repository[] {
 }
 
 function failedProfile(profile: string): ProfileReport {
-  const nothing = { image: undefined, since: undefined, gained: undefined, seconds: 0 };
+  const nothing = { image: undefined, since: undefined, gained: undefined, tests: [], seconds: 0 };
   return { profile, outcome: 'failed', ...nothing };
 }
 
@@ -96,7 +98,7 @@ async function prune(
 export async function refresh(
   site: Site,
   names: readonly string[],
-  { offline, jobs }: RefreshOptions,
+  { offline, jobs, test }: RefreshOptions,
   context: Context,
 ): Promise<RefreshReport> {
   const started = Date.now();
@@ -115,7 +117,7 @@ export async function refresh(
     const reported = await readReported(site);
     const profiles = await inParallel(chosen.good, jobs, async (profile) => {
       const alone = offline || profile.repositories.some(({ name }) => behind.has(name));
-      const wanted = { profile, reported: reported[profile.name], offline: alone };
+      const wanted = { profile, reported: reported[profile.name], offline: alone, test };
       return await refreshProfile(site, wanted, context);
     });
     failures.push(...profiles.flatMap(({ failure }) => failure ?? []));

@@ -46,6 +46,8 @@ export interface ProfileReport {
         readonly kernel: string | undefined;
       }
     | undefined;
+  /** How the image was booted before it was published, and after how long it was healthy; none where it was not tested in this run. */
+  readonly tests: readonly { readonly firmware: string; readonly seconds: number }[];
   /** How long it took. */
   readonly seconds: number;
 }

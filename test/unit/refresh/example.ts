@@ -17,7 +17,7 @@ export const exampleReport: RefreshReport = {
   profiles: [
     {
       ...{ profile: 'kiosk', outcome: 'failed', image: 'kiosk-20261101.01', since: 'kiosk-20261101.01' },
-      ...{ gained: undefined, seconds: 2 },
+      ...{ gained: undefined, tests: [], seconds: 2 },
     },
     {
       ...{ profile: 'server', outcome: 'new', image: 'server-20261122.01', since: 'server-20261121.01' },
@@ -41,11 +41,15 @@ export const exampleReport: RefreshReport = {
           { name: 'most', architecture: 'amd64', kind: 'added', from: undefined, to: '5.2.0-1' },
         ],
       },
+      tests: [
+        { firmware: 'bios', seconds: 12 },
+        { firmware: 'uefi', seconds: 14.2 },
+      ],
       seconds: 61,
     },
     {
       ...{ profile: 'box', outcome: 'unchanged', image: 'box-20261120.01', since: 'box-20261120.01' },
-      ...{ gained: undefined, seconds: 1 },
+      ...{ gained: undefined, tests: [], seconds: 1 },
     },
   ],
   media: [

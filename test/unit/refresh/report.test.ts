@@ -36,6 +36,7 @@ Profiles
      ~  openssl  3.5.1-1 -> 3.5.1-1+deb13u1
      -  less     668-1
      +  most     5.2.0-1
+    tested by bios (healthy after 12 s), uefi (healthy after 14 s)
   box: nothing changed since box-20261120.01
 
 Mirrors
