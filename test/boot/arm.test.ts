@@ -5,10 +5,13 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { exportIso, withBootableIso } from '../../src/medium/export.ts';
 import { loadSite } from '../../src/site/site.ts';
 import { type BootOptions, type BootResult, bootDefaults, bootImage } from '../../src/vm/boot.ts';
+import { succeed } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { errorLike } from '../fixtures/expecting.ts';
 import { type GuestArchitecture, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
+import { debianKeyring, hostArchive } from '../fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
+import { freshSite, removeSite } from '../fixtures/site.ts';
 
 let key: SigningKey;
 beforeAll(() => {
@@ -69,4 +72,41 @@ describe.each(['arm64', 'armhf'] as const)('an image for %s', (architecture) => 
       errorLike('guest-failed', 'GRUB refused /images/tiny/20261122.01/vmlinuz'),
     );
   });
+});
+
+/** Emulated from the first package to the login: half an hour each on two cores. The guests above have Debian's kernels, too. */
+const slow = (process.env['RELIVE_SLOW_TESTS'] ?? '') !== '';
+const minutes = 60_000;
+
+describe.runIf(slow).each(['arm64', 'armhf'] as const)('a whole image for %s', (architecture) => {
+  test(
+    'is built here, and comes up',
+    async () => {
+      const site = await freshSite();
+      onTestFinished(() => removeSite(site));
+      const file = join(site.directory, 'relive.yaml');
+      const repository = {
+        ...{ url: [hostArchive()], suites: ['trixie'], components: ['main'] },
+        ...{ architectures: [architecture], signedBy: debianKeyring },
+      };
+      writeFileSync(
+        file,
+        `${readFileSync(file, 'utf8').trimEnd()}\n  foreign: ${JSON.stringify(repository)}\n`,
+      );
+      writeFileSync(
+        join(site.directory, 'profiles/foreign.yaml'),
+        `version: 1
+extends: [demo]
+exclude: {repositories: [debian, debian-security]}
+repositories: [foreign]
+architecture: ${architecture}
+boot: {parameters: ["console=ttyAMA0,115200"]}
+`,
+      );
+      await succeed(['build', 'foreign'], { site: site.directory });
+      const { last } = await succeed(['vm', 'foreign', '--timeout', '1500'], { site: site.directory });
+      expect(last).toMatchObject({ ok: true, firmware: 'uefi', clean: true });
+    },
+    60 * minutes,
+  );
 });
