@@ -5,7 +5,15 @@ import { commands, commonOptions, groups, hiddenCommands, summary } from './comm
 import { isReliveError, ReliveError } from './core/error.ts';
 import { version } from './core/version.ts';
 import { interruptSignal } from './host/interrupt.ts';
-import { enterNamespaces, hideHostName, insideNamespaces, requireRoot, sayInside } from './host/namespace.ts';
+import {
+  enterMountNamespace,
+  enterNamespaces,
+  hideHostName,
+  insideMountNamespace,
+  insideNamespaces,
+  requireRoot,
+  sayInside,
+} from './host/namespace.ts';
 import { chooseReporter } from './report/choose.ts';
 import { confirm } from './report/confirm.ts';
 import type { CommandResult } from './report/reporter.ts';
@@ -61,9 +69,11 @@ async function execute(spec: CommandSpec, parsed: Omit<Call, 'context' | 'confir
   let signal: AbortSignal | undefined;
   try {
     const mounts = typeof spec.mounts === 'function' ? spec.mounts(parsed.options) : spec.mounts === true;
-    if (spec.needsRoot === true || mounts) requireRoot(spec.name);
+    const privateMounts = spec.privateMounts === true;
+    if (spec.needsRoot === true || mounts || privateMounts) requireRoot(spec.name);
     const inside = mounts && insideNamespaces();
     if (mounts && !inside) return await enterNamespaces();
+    if (privateMounts && !insideMountNamespace()) return await enterMountNamespace();
     signal = interruptSignal();
     if (inside) {
       sayInside();

@@ -47,6 +47,8 @@ export interface CommandSpec {
   readonly needsRoot?: boolean;
   /** Run in a private mount and PID namespace (implies needsRoot); or whether these options make it so. */
   readonly mounts?: boolean | ((options: Call['options']) => boolean);
+  /** Run in a private mount namespace, among the processes of this machine (implies needsRoot). */
+  readonly privateMounts?: boolean;
   readonly load: () => Promise<{ readonly run: (call: Call) => Promise<CommandResult> }>;
 }
 

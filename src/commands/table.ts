@@ -8,7 +8,21 @@ export const groups: Readonly<Record<string, string>> = {
   profile: 'the profiles of a site',
   image: 'the images in a store',
   medium: 'disks, USB sticks and disk files that boot the images',
+  live: 'the running system, on a machine that an image has started',
 };
+
+/** Where `relive live` takes images from. */
+const liveStore: OptionSpec = {
+  flags: '--store <dir>',
+  description: 'the store to take images from (default: what was fetched, or the medium)',
+  completes: 'directory',
+};
+
+/** What `relive live` does about files that were changed by hand since the boot. */
+const liveConflicts: readonly OptionSpec[] = [
+  { flags: '--theirs', description: 'where a file was changed by hand, take the one that the image has' },
+  { flags: '--ours', description: 'keep it, and put nothing beside it' },
+];
 
 /** What relive is, in one line. */
 export const summary = 'Incremental live operating systems out of Debian: mirror, build, seal, boot, update.';
@@ -775,5 +789,80 @@ export const commands: readonly CommandSpec[] = [
       { command: 'relive vm demo.iso --keep --net user', says: 'an ISO, with a network, until Ctrl-C' },
     ],
     load: async () => await import('./vm.ts'),
+  },
+  {
+    name: 'live status',
+    summary: 'the image that runs, what in RAM differs from it, and newer images at hand',
+    description:
+      'Which image, since when, where its layers are, what was changed by hand since the boot, the memory that this takes,\nvolumes, the newer images in the store, what they would ask of this machine, and why a restart is wanted.',
+    needsRoot: true,
+    options: [liveStore, { flags: '--all', description: 'list every changed file' }],
+    examples: [
+      { command: 'relive live status', says: 'of this machine' },
+      { command: 'relive live status --store /mnt', says: 'with the images of a mounted medium' },
+    ],
+    load: async () => await import('./live-status.ts'),
+  },
+  {
+    name: 'live plan',
+    summary: 'what bringing the running system to an image would do',
+    description:
+      'Compares the trees of both images and the running system: which files change, which services start anew, what was changed\nby hand, what only a restart can do. The scale of disturbance: nothing, services, switch, kexec, firmware. Changes nothing.',
+    privateMounts: true,
+    arguments: [
+      {
+        name: '[image]',
+        description: "an image of the store (default: the newest one of this system's profile)",
+        completes: 'image',
+      },
+    ],
+    options: [
+      liveStore,
+      ...liveConflicts,
+      { flags: '--all', description: 'list every entry, in the order of writing' },
+    ],
+    examples: [
+      { command: 'relive live plan', says: 'the newest image at hand' },
+      {
+        command: 'relive live plan server-20261122.02 --store /mnt',
+        says: 'another one, of a mounted medium',
+      },
+    ],
+    load: async () => await import('./live-plan.ts'),
+  },
+  {
+    name: 'live apply',
+    summary: 'bring the running system to an image, in memory, without a restart',
+    description:
+      'Signature and layers are checked first. Then each file is replaced by one rename, libraries before programs, configuration, units,\ndeletions last; users and groups are merged; exactly the services whose files or libraries changed are started anew. A file that\nwas changed by hand stays, with the new one beside it (NAME.relive-new). An apply that was cut off goes on when it is\ncalled again. The next boot is into the image that was booted. Exit status 1: a service did not start.',
+    privateMounts: true,
+    arguments: [
+      {
+        name: '[image]',
+        description: "an image of the store (default: the newest one of this system's profile)",
+        completes: 'image',
+      },
+    ],
+    options: [
+      liveStore,
+      ...liveConflicts,
+      { flags: '--plan', description: 'only say what would be done: relive live plan' },
+      { flags: '--all', description: 'with --plan: list every entry' },
+    ],
+    examples: [
+      { command: 'relive live apply', says: 'the newest image at hand' },
+      { command: 'relive live apply server-20261101.01', says: 'an older one' },
+    ],
+    load: async () => await import('./live-apply.ts'),
+  },
+  {
+    name: 'live undo',
+    summary: 'take the last apply back',
+    description:
+      'What was applied since the boot is taken back, the last one first, done or cut off. What was changed by hand since stays, with\nwhat it was before beside it (NAME.relive-old).',
+    privateMounts: true,
+    options: liveConflicts,
+    examples: [{ command: 'relive live undo', says: 'as it was before' }],
+    load: async () => await import('./live-undo.ts'),
   },
 ];

@@ -100,6 +100,43 @@ export async function enterNamespaces(): Promise<number> {
   return status - statusOffset;
 }
 
+/** Set in the process that runs in a mount namespace of its own: the namespace outside. */
+const mountMarker = 'RELIVE_MOUNTS_OUTSIDE';
+
+/** Whether this process runs in the mount namespace that `enterMountNamespace` makes. */
+export function insideMountNamespace(): boolean {
+  const outside = process.env[mountMarker];
+  return outside !== undefined && outside !== readlinkSync('/proc/self/ns/mnt');
+}
+
+/**
+ * Starts this very command once more inside a private mount namespace, and gives its exit status. Its mounts go with it,
+ * whatever ends it; all else is that of this machine: its processes, its systemd. SIGKILL of relive ends it, too (unshare
+ * becomes the program itself, so that the parent-death signal that setpriv sets is its own).
+ * @throws ReliveError `host-unable`
+ */
+export async function enterMountNamespace(): Promise<number> {
+  const child = spawn(
+    requireTool('setpriv'),
+    [
+      ...['--pdeathsig', 'KILL', '--', requireTool('unshare'), '--mount', '--propagation', 'private', '--'],
+      ...[process.execPath, ...process.execArgv, ...process.argv.slice(1)],
+    ],
+    { stdio: 'inherit', env: { ...process.env, [mountMarker]: readlinkSync('/proc/self/ns/mnt') } },
+  );
+  // What a terminal sends reaches it by itself, and a second signal would end it in the midst of its clearing up.
+  for (const name of ['SIGINT', 'SIGHUP'] as const) process.on(name, () => undefined);
+  process.on('SIGTERM', (name) => child.kill(name));
+  const [status, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (...how) => resolve(how));
+  });
+  if (status !== null) return status;
+  throw new ReliveError('host-unable', `relive was killed by ${signal}`, {
+    hint: 'did the machine run out of memory? dmesg may tell',
+  });
+}
+
 /** Tells the process outside that we have started and hear signals from now on, and how we end. Once, inside only. */
 export function sayInside(): void {
   process.once('exit', (status) => {

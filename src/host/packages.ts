@@ -48,6 +48,7 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
   dpkg: { purpose: 'reading packages', ask: ['dpkg', '--version'], essential: true },
   e2fsprogs: { purpose: 'the store and the volumes of media', ask: ['mke2fs', '-V'] },
   efitools: { purpose: 'keys of Secure Boot for firmware', need: 'suggested' },
+  findutils: { purpose: 'working on many files at once', essential: true },
   git: {
     purpose: 'recording the commit of a site in its images',
     ask: ['git', '--version'],
@@ -64,6 +65,7 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
   },
   'grub-pc-bin': { purpose: 'images that boot by BIOS', file: '/usr/lib/grub/i386-pc/kernel.img' },
   'initramfs-tools-core': { purpose: 'looking into initial RAM disks', need: 'recommended' },
+  'libc-bin': { purpose: 'relive live', essential: true },
   mmdebstrap: { purpose: 'the first stage of a build', ask: ['mmdebstrap', '--version'] },
   mount: { purpose: 'stacking layers', ask: ['mount', '--version'] },
   mtools: { purpose: 'EFI system partitions', ask: ['mcopy', '--version'] },
@@ -94,7 +96,9 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
     need: 'recommended',
   },
   'squashfs-tools': { purpose: 'packing and unpacking layers', ask: ['mksquashfs', '-version'] },
+  systemd: { purpose: 'relive live', ask: ['systemctl', '--version'], need: 'suggested' },
   tar: { purpose: 'exporting containers', ask: ['tar', '--version'], essential: true },
+  udev: { purpose: 'relive live', ask: ['udevadm', '--version'], need: 'suggested' },
   'util-linux': {
     purpose: 'namespaces, locks, ending what was started',
     ask: ['unshare', '--version'],

@@ -44,6 +44,7 @@ import { siteCommit } from './commit.ts';
 import { refusePrivateKeys, writePublicSite } from './factory.ts';
 import { gatherIngredients, type Ingredients } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
+import { writeLivePart } from './live-part.ts';
 import { packageFile } from './lock.ts';
 import { boots, formatManifest, type Manifest } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
@@ -265,6 +266,8 @@ async function buildLayers(
   const all = lock.packages;
   const factoryFiles = join(scratch, 'factory');
   if (own !== undefined) await writePublicSite(site, factoryFiles, context);
+  const liveFiles = join(scratch, 'live-part');
+  if (profile.live) await writeLivePart(site, profile, liveFiles);
   const bootstrap = all.filter(({ name }) => lock.bootstrap.includes(name));
   const stages = [
     bootstrapStage({
@@ -277,6 +280,7 @@ async function buildLayers(
       provide: provide('packages', all),
     }),
     ...(own === undefined ? [] : [await factoryStage({ own, files: factoryFiles, sourceDateEpoch })]),
+    ...(profile.live ? [await filesStage({ name: 'relive', overlays: [liveFiles], sourceDateEpoch })] : []),
     await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
     await configureStage({ profile, sources: upstream, sourceDateEpoch }),
     ...(profile.persist.length === 0 ? [] : [await persistStage(profile.persist)]),

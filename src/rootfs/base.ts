@@ -47,6 +47,9 @@ function factory(): readonly string[] {
   return ['nodejs', ...driven.map(({ name }) => name)];
 }
 
+/** What `relive live` runs on and drives beside the essential packages. */
+const liveCommands = ['nodejs', 'attr', 'gpgv', 'mount'];
+
 function base(name: string, why: string): WantedPackage {
   return { name, why: 'base', from: `relive's base packages (${why})` };
 }
@@ -71,6 +74,7 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
     if (url.startsWith('https:')) wanted.push(base('ca-certificates', 'boot.health.url'));
   }
   if (profile.factory) wanted.push(...factory().map((name) => base(name, 'factory: true')));
+  if (profile.live) wanted.push(...liveCommands.map((name) => base(name, 'live: true')));
   if (needsLocales(profile.locale)) wanted.push(base('locales', `locale: ${profile.locale}`));
   if (profile.timezone !== 'Etc/UTC') wanted.push(base('tzdata', `timezone: ${profile.timezone}`));
   const compressor = profile.host === 'container' ? undefined : initrdPackage(profile.image.initrd);

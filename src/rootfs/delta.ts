@@ -12,15 +12,16 @@ export interface Delta {
   readonly deleted: number;
 }
 
-const directoryType = 0o040000;
+export const directoryType = 0o040000;
 
-function parentOf(path: string): string {
+/** The directory of a path in a tree. */
+export function parentOf(path: string): string {
   const parent = dirname(path);
   return parent === '.' ? '' : parent;
 }
 
 /** What decides whether an entry is the same: everything but its time. */
-function identityOf({ type, mode, uid, gid, attributes, size, content }: TreeEntry): string {
+export function identityOf({ type, mode, uid, gid, attributes, size, content }: TreeEntry): string {
   return JSON.stringify([type, mode, uid, gid, attributes, size, content]);
 }
 
@@ -33,7 +34,7 @@ function firstName({ path, content }: TreeEntry): string {
  * The entries of `to` that a delta must have: those that differ from `from` in more than their time, and every name of a
  * file one of whose names does.
  */
-function selectChanged(
+export function selectChanged(
   from: ReadonlyMap<string, TreeEntry>,
   to: ReadonlyMap<string, TreeEntry>,
 ): readonly string[] {

@@ -3,6 +3,7 @@ import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, ty
 import { setImmediate } from 'node:timers/promises';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { isAbsent } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { unquoteName } from './acl.ts';
 
@@ -28,30 +29,40 @@ function digestContent(path: Buffer): string {
 /**
  * The extended attributes below `root`: for each path (relative, its bytes as latin1) its lines `name=0xvalue`. Those of
  * overlayfs itself are not part of a tree.
+ * @param paths these alone, which must be there; all unless given
  */
-async function readAttributes(root: string, context: Context): Promise<Map<string, string[]>> {
+async function readAttributes(
+  root: string,
+  context: Context,
+  paths?: readonly string[],
+): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
+  const how = ['--physical', '--no-dereference', '-m', '-', '-d', '-e', 'hex'];
+  const [program, args] =
+    paths === undefined
+      ? (['getfattr', ['--recursive', ...how, '.']] as const)
+      : (['xargs', ['--null', '--no-run-if-empty', 'getfattr', ...how, '--']] as const);
   let current: string[] = [];
   const complaints: string[] = [];
-  await run(
-    'getfattr',
-    ['--recursive', '--physical', '--no-dereference', '-m', '-', '-d', '-e', 'hex', '.'],
-    {
-      ...context,
-      cwd: root,
-      accept: [0, 1],
-      encoding: 'latin1',
-      onLine: (line, stream) => {
-        if (stream === 'stderr') {
-          // A SquashFS file in which nothing has an attribute says so of every entry.
-          if (!line.endsWith(': Operation not supported')) complaints.push(line);
-        } else if (line.startsWith('# file: ')) {
-          current = [];
-          found.set(unquoteName(line.slice('# file: '.length)), current);
-        } else if (line !== '' && !line.startsWith('trusted.overlay.')) current.push(line);
-      },
+  await run(program, args, {
+    ...context,
+    cwd: root,
+    // xargs has 123 where getfattr has 1.
+    accept: [0, 1, 123],
+    encoding: 'latin1',
+    ...(paths === undefined
+      ? {}
+      : { input: Buffer.from(paths.map((path) => `${path === '' ? '.' : path}\0`).join(''), 'latin1') }),
+    onLine: (line, stream) => {
+      if (stream === 'stderr') {
+        // A SquashFS file in which nothing has an attribute says so of every entry.
+        if (!line.endsWith(': Operation not supported')) complaints.push(line);
+      } else if (line.startsWith('# file: ')) {
+        current = [];
+        found.set(unquoteName(line.slice('# file: '.length)), current);
+      } else if (line !== '' && !line.startsWith('trusted.overlay.')) current.push(line);
     },
-  );
+  });
   if (complaints.length > 0) {
     throw new ReliveError('tool-failed', `getfattr could not read all of ${root}:\n${complaints.join('\n')}`);
   }
@@ -81,16 +92,19 @@ export interface TreeEntry {
   readonly content: readonly (string | number)[];
 }
 
-/** Calls `found` for every entry of the tree at `root`, directories before what is in them, names in byte order. */
-export async function readTree(
+/** The path of an entry of a tree, for calls of the file system. */
+export function bytesOfPath(root: string, path: string): Buffer {
+  const top = Buffer.from(root).toString('latin1');
+  return Buffer.from(path === '' ? top : `${top.replace(/\/$/, '')}/${path}`, 'latin1');
+}
+
+/** Reads entries one by one, in the order of the tree: of a file with several names the later ones say so. */
+function entryReader(
   root: string,
-  found: (entry: TreeEntry) => void,
-  context: Context,
-): Promise<void> {
-  const attributes = await readAttributes(root, context);
+  attributes: ReadonlyMap<string, readonly string[]>,
+): (path: string, status: Stats) => TreeEntry {
   /** By device and inode, the first path of each file that has several. */
   const linked = new Map<string, string>();
-  let count = 0;
   const contentOf = (path: string, bytes: Buffer, status: Stats): (string | number)[] => {
     if (status.isDirectory()) return [];
     if (status.isSymbolicLink()) return [readlinkSync(bytes, 'latin1')];
@@ -104,27 +118,35 @@ export async function readTree(
     }
     return [digestContent(bytes)];
   };
+  return (path, status) => ({
+    path,
+    type: status.mode & 0o170000,
+    mode: status.mode & 0o7777,
+    uid: status.uid,
+    gid: status.gid,
+    attributes: (attributes.get(path === '' ? '.' : path) ?? []).toSorted().join('\n'),
+    size: status.isFile() ? status.size : 0,
+    time: Math.floor(status.mtimeMs / 1000),
+    content: contentOf(path, bytesOfPath(root, path), status),
+  });
+}
+
+/** Calls `found` for every entry of the tree at `root`, directories before what is in them, names in byte order. */
+export async function readTree(
+  root: string,
+  found: (entry: TreeEntry) => void,
+  context: Context,
+): Promise<void> {
+  const read = entryReader(root, await readAttributes(root, context));
+  let count = 0;
   const visit = async (path: string): Promise<void> => {
     if (++count % pauseAfter === 0) {
       await setImmediate();
       context.signal.throwIfAborted();
     }
-    const bytes = Buffer.from(
-      path === '' ? root : `${Buffer.from(root).toString('latin1')}/${path}`,
-      'latin1',
-    );
+    const bytes = bytesOfPath(root, path);
     const status = lstatSync(bytes);
-    found({
-      path,
-      type: status.mode & 0o170000,
-      mode: status.mode & 0o7777,
-      uid: status.uid,
-      gid: status.gid,
-      attributes: (attributes.get(path === '' ? '.' : path) ?? []).toSorted().join('\n'),
-      size: status.isFile() ? status.size : 0,
-      time: Math.floor(status.mtimeMs / 1000),
-      content: contentOf(path, bytes, status),
-    });
+    found(read(path, status));
     if (!status.isDirectory()) return;
     for (const name of readdirSync(bytes, 'latin1').toSorted())
       await visit(path === '' ? name : `${path}/${name}`);
@@ -136,6 +158,46 @@ export async function readTree(
 export async function readEntries(root: string, context: Context): Promise<Map<string, TreeEntry>> {
   const entries = new Map<string, TreeEntry>();
   await readTree(root, (entry) => entries.set(entry.path, entry), context);
+  return entries;
+}
+
+/** The status of an entry, links not followed; undefined where there is none. */
+export function entryStatus(root: string, path: string): Stats | undefined {
+  try {
+    return lstatSync(bytesOfPath(root, path));
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Those entries of the tree at `root` that have one of these paths. Which names are one file is told of these alone.
+ * @param paths in the order of a tree
+ */
+export async function readSome(
+  root: string,
+  paths: Iterable<string>,
+  context: Context,
+): Promise<Map<string, TreeEntry>> {
+  const there = [...paths].flatMap((path) => {
+    const status = entryStatus(root, path);
+    return status === undefined ? [] : [[path, status] as const];
+  });
+  const attributes = await readAttributes(
+    root,
+    context,
+    there.map(([path]) => path),
+  );
+  const read = entryReader(root, attributes);
+  const entries = new Map<string, TreeEntry>();
+  for (const [path, status] of there) {
+    if (entries.size % pauseAfter === 0) {
+      await setImmediate();
+      context.signal.throwIfAborted();
+    }
+    entries.set(path, read(path, status));
+  }
   return entries;
 }
 

@@ -553,6 +553,10 @@ const keys = {
     description:
       "Whether the system can build images: relive with all it drives, and the site's public part in /srv/relive. Unless given: false",
   }),
+  live: z.boolean().meta({
+    description:
+      'Whether the running system can be brought to another image without a restart: relive live, and the public keys of the site in /etc/relive. Unless given: false',
+  }),
 };
 
 /** One file profiles/NAME.yaml, as it stands. */
@@ -638,6 +642,7 @@ export const profileSchema = z
       .optional()
       .meta({ description: 'How the image boots.' }),
     factory: keys.factory.optional(),
+    live: keys.live.optional(),
     retention: retention.optional(),
   })
   .meta({ title: 'profiles/NAME.yaml', description: 'A profile of relive: what a system is.' });
@@ -652,6 +657,16 @@ function checkFactory(
     refuse('false with bookworm, whose Node.js is older than relive needs');
   }
   if (factory && architecture !== 'amd64') refuse(`false with ${architecture}: images are built on amd64`);
+}
+
+/** relive runs on Node.js, and works on what an image has started. */
+function checkLive(
+  { live, suite, host }: { live: boolean; suite: string; host: string },
+  context: z.RefinementCtx,
+): void {
+  const refuse = (message: string): void => context.addIssue({ code: 'custom', path: ['live'], message });
+  if (live && suite === 'bookworm') refuse('false with bookworm, whose Node.js is older than relive needs');
+  if (live && host === 'container') refuse('false with "host: container", whose system no image starts');
 }
 
 /** What starts such a kernel must ask the firmware whether it may: GRUB 2.06 asks shim alone. */
@@ -732,9 +747,11 @@ export const effectiveSchema = z
       })
       .prefault({}),
     factory: keys.factory.default(false),
+    live: keys.live.default(false),
     retention: retention.optional(),
   })
   .superRefine(checkFactory)
+  .superRefine(checkLive)
   .superRefine(checkSecureBoot);
 
 /** What relive.yaml holds. */

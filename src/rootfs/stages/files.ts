@@ -9,6 +9,8 @@ export interface FilesOptions {
   /** Directories whose contents are copied onto the root, in this order. */
   readonly overlays: readonly string[];
   readonly sourceDateEpoch: number;
+  /** The name of the stage; `files` unless given. */
+  readonly name?: string;
 }
 
 /**
@@ -30,10 +32,14 @@ export async function overlayEntries(overlays: readonly string[]): Promise<Overl
  * Copies the overlays into the system. Owners become root, times the build's; modes are kept, as far as git keeps them.
  * @throws as `overlayEntries`
  */
-export async function filesStage({ overlays, sourceDateEpoch }: FilesOptions): Promise<Stage> {
+export async function filesStage({
+  overlays,
+  sourceDateEpoch,
+  name = 'files',
+}: FilesOptions): Promise<Stage> {
   const entries = await overlayEntries(overlays);
   return {
-    name: 'files',
+    name,
     inputs: {
       entries: entryInputs(entries),
       sourceDateEpoch,

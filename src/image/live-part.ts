@@ -1,0 +1,49 @@
+import { chmod, cp, mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { ReliveError } from '../core/error.ts';
+import { home } from '../core/home.ts';
+import { exists } from '../host/files.ts';
+import type { Profile } from '../site/profile.ts';
+import type { Site } from '../site/site.ts';
+import { trustedKeys } from './keys.ts';
+
+/** Where relive lies in a system (docs/packaging.md), from its root. */
+const installed = 'usr/share/relive';
+/** The public keys that a live machine checks images with, from its root. */
+const keysFile = 'etc/relive/keys.asc';
+/** As in relive's own package (packaging/relive). */
+const starter = "#!/usr/bin/node\nrequire('/usr/share/relive/dist/cli.cjs');\n";
+
+/**
+ * Writes what `relive live` needs in a system into `directory`, as it will lie there: the compiled code and what it
+ * reads, the command, and the public keys of the site, which is not there itself. relive's own package is no way: it depends
+ * on all that builds images. Where the system builds images that package is there, and the keys alone are written.
+ * @throws ReliveError `host-unable` where this relive has no compiled code; `not-found` where the site has no keys
+ */
+export async function writeLivePart(
+  site: Pick<Site, 'keys'>,
+  { factory }: Pick<Profile, 'factory'>,
+  directory: string,
+): Promise<void> {
+  const put = async (path: string, text: string, mode: number): Promise<void> => {
+    const file = join(directory, path);
+    await mkdir(dirname(file), { recursive: true, mode: 0o755 });
+    await writeFile(file, text);
+    await chmod(file, mode);
+  };
+  await put(keysFile, await trustedKeys(site), 0o644);
+  if (factory) return;
+  if (!(await exists(join(home, 'dist/cli.cjs')))) {
+    throw new ReliveError(
+      'host-unable',
+      `a system with "live: true" takes along ${home}/dist, which is not there`,
+      {
+        hint: 'npm run build makes it',
+      },
+    );
+  }
+  for (const part of ['dist', 'runtime']) {
+    await cp(join(home, part), join(directory, installed, part), { recursive: true });
+  }
+  await put('usr/bin/relive', starter, 0o755);
+}
