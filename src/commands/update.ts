@@ -2,6 +2,7 @@ import { tmpdir } from 'node:os';
 import { withScratchDirectory } from '../host/anonymous.ts';
 import { planUpdate, type UpdatePlan, updateImage } from '../image/update.ts';
 import { type UpdateTest, updateTest } from '../medium/update-test.ts';
+import { formatBytes, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadProfile } from '../site/profile.ts';
 import { loadSite } from '../site/site.ts';
@@ -17,10 +18,30 @@ const asks = {
   reboot: 'a reboot',
 } as const;
 
+/** What a plan says of security: the packages with fixes, and those of which nobody knows. */
+function securityLines(security: UpdatePlan['security']): string[] {
+  const known = security.filter(({ fixes, fromSecurity }) => fromSecurity || (fixes?.length ?? 0) > 0);
+  // Packages of one source have one changelog.
+  const together = new Map<string, string[]>();
+  for (const { name, fixes, fromSecurity } of known) {
+    const what = fixes === null ? 'fixes not known: it is not in the mirror' : fixes.join(' ');
+    const key = `${fromSecurity ? 'security update' : ''}\t${what}`;
+    together.set(key, [...(together.get(key) ?? []), name]);
+  }
+  const rows = [...together].map(([key, names]) => [`  ${names.join(', ')}`, ...key.split('\t')]);
+  const unknown = security.filter(({ fixes, fromSecurity }) => fixes === null && !fromSecurity);
+  return [
+    ...(rows.length === 0 ? [] : [`security fixes, by the changelogs:\n${formatTable(rows)}`]),
+    ...(unknown.length === 0
+      ? []
+      : [`fixes not known, not in the mirror: ${unknown.map(({ name }) => name).join(', ')}`]),
+  ];
+}
+
 /** What an update of a profile would bring, in lines. */
 export function planText(
   name: string,
-  { parent, packages, disturbance, profileChanged }: UpdatePlan,
+  { parent, packages, disturbance, profileChanged, security, size }: UpdatePlan,
 ): string[] {
   const count = packages.added.length + packages.removed.length + packages.changed.length;
   return [
@@ -28,6 +49,12 @@ export function planText(
       ? `${name} has no image yet: the first one is full`
       : `on ${parent}: ${count === 0 ? 'no package changes' : `${count} packages change`}${profileChanged ? ', the profile is another one' : ''}`,
     ...(parent === undefined || count === 0 ? [] : [changesText(packages)]),
+    ...securityLines(security),
+    ...(count === 0 && !profileChanged
+      ? []
+      : [
+          `at most about ${formatBytes(size.image)} in the store (${size.incremental ? 'a delta' : 'a full image'}, kernel and initrd); ${size.download === 0 ? 'nothing' : formatBytes(size.download)} to download`,
+        ]),
     ...(parent === undefined ? [] : [`the packages ask for ${asks[disturbance]}`]),
   ];
 }

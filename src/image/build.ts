@@ -10,7 +10,14 @@ import { dearmour } from '../host/gpgv.ts';
 import { type OwnPackage, ownPackage } from '../host/own-package.ts';
 import type { AptSource } from '../rootfs/apt.ts';
 import { wantedPackages } from '../rootfs/base.ts';
-import { canonicalJson, type Layer, pruneLayers, runStages, shareCache } from '../rootfs/layers.ts';
+import {
+  canonicalJson,
+  type Layer,
+  pendingStages,
+  pruneLayers,
+  runStages,
+  shareCache,
+} from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
 import type { ResolvedPackage } from '../rootfs/resolve.ts';
 import { mountStack, unmount } from '../rootfs/stack.ts';
@@ -22,7 +29,7 @@ import { initrdName, kernelName, liveName, liveStage } from '../rootfs/stages/li
 import { packagesStage } from '../rootfs/stages/packages.ts';
 import { persistStage } from '../rootfs/stages/persist.ts';
 import { scriptsStage, scriptsStageName } from '../rootfs/stages/scripts.ts';
-import { formatLock } from '../site/lock.ts';
+import { formatLock, type Lock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
@@ -51,6 +58,8 @@ import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
 import { type Pack, type PackedSystem, packFull } from './packing.ts';
 import { sealImage } from './seal.ts';
 import { secureBootSigner } from './secure-boot-keys.ts';
+import { cacheNeed, imageSize, type Need, overlaysSize, requireSpace } from './space.ts';
+import { requireMountable } from './stack-limits.ts';
 import {
   lockStore,
   newestImage,
@@ -91,10 +100,12 @@ export interface Packing {
   readonly pack: Pack;
   /** Makes an image although nothing differs from the newest one, unless this says of its manifest that it will do. */
   readonly serves: (newest: Manifest) => boolean;
+  /** The image that it would be packed upon; undefined for a full one. */
+  readonly upon: (newest: StoredImage | undefined) => StoredImage | undefined;
 }
 
 /** A full image, but where the newest image, of whichever kind, is the same system. */
-const fullImage: Packing = { pack: packFull, serves: () => true };
+const fullImage: Packing = { pack: packFull, serves: () => true, upon: () => undefined };
 
 /**
  * Builds an image of a profile and publishes it in the site's store. Must run inside the private namespaces.
@@ -143,7 +154,7 @@ async function make(
   packing: Packing,
   context: Context,
 ): Promise<Made> {
-  return await withLayers(site, profile, options, context, async (built) => {
+  const work = async (built: Built): Promise<Made> => {
     const store = await lockStore(site.store, context);
     try {
       return await tellingOfDisk(
@@ -153,7 +164,34 @@ async function make(
     } finally {
       await store.release();
     }
-  });
+  };
+  const room = async (lock: Lock): Promise<Need[]> =>
+    await storeNeeds(site, profile, lock, packing, options.test !== undefined, context);
+  return await withLayers(site, profile, options, context, work, room);
+}
+
+/** What an image will take in the store, and the ISO that it is tested from. */
+async function storeNeeds(
+  site: Site,
+  profile: Profile,
+  lock: Lock,
+  { upon }: Packing,
+  tested: boolean,
+  context: Context,
+): Promise<Need[]> {
+  const image = upon(await newestImage(site.store, profile.name));
+  // Whether it is damaged is told elsewhere.
+  const quiet = { ...context, emit: () => undefined };
+  const parent = image === undefined ? undefined : await comparable(image, quiet);
+  const { bytes, incremental } = imageSize(lock, parent, await overlaysSize(profile));
+  const stack = incremental ? (parent?.layers ?? []).reduce((sum, { size }) => sum + size, 0) : 0;
+  const path = site.store;
+  return [
+    { path, bytes, purpose: incremental ? 'the image, as a delta' : 'the image, a full one' },
+    ...(tested && profile.host !== 'container'
+      ? [{ path, bytes: stack + bytes, purpose: 'the ISO that it is tested from' }]
+      : []),
+  ];
 }
 
 /**
@@ -188,6 +226,7 @@ async function judge(
 /**
  * Runs the stages of a profile, or takes their layers from the cache, and `work` with them. Other builds may
  * use the cache at the same time. Must run inside the private namespaces.
+ * @param room what `work` will take, which must be free before a stage is run
  */
 export async function withLayers<T>(
   site: Site,
@@ -195,6 +234,7 @@ export async function withLayers<T>(
   options: BuildOptions,
   context: Context,
   work: (built: Built) => Promise<T>,
+  room: (lock: Lock) => Promise<Need[]> = async () => await Promise.resolve([]),
 ): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
   const signer = profile.boot.secureBoot ? await secureBootSigner(site) : undefined;
@@ -206,7 +246,8 @@ export async function withLayers<T>(
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
     const layers = await tellingOfDisk(
       `the cache ${site.cache}`,
-      async () => await buildLayers(site, profile, { ...ingredients, own }, key, { cache, scratch }, context),
+      async () =>
+        await buildLayers(site, profile, { ...ingredients, own }, key, { cache, scratch }, room, context),
     );
     done = await work({ site, profile, ingredients, layers, key, signer, scratch });
   } finally {
@@ -249,6 +290,7 @@ async function buildLayers(
   }: Ingredients & { readonly own: OwnPackage | undefined },
   key: BuildKey,
   { cache, scratch }: { readonly cache: string; readonly scratch: string },
+  room: (lock: Lock) => Promise<Need[]>,
   context: Context,
 ): Promise<Layer[]> {
   const { suite, architecture, bootstrap: tool, recommends } = profile;
@@ -297,11 +339,13 @@ async function buildLayers(
   const withScripts = stages.flatMap((stage) => [stage, ...behind(stage.name)]);
   // Without a live stage its point is still the last one.
   if (profile.host === 'container') withScripts.push(...behind(liveName));
-  return await runStages(
-    cache,
-    withScripts.filter((stage) => stage !== undefined),
-    context,
-  );
+  const wantedStages = withScripts.filter((stage) => stage !== undefined);
+  const pending = await pendingStages(cache, wantedStages);
+  const need = cacheNeed(cache, pending, lock, await overlaysSize(profile));
+  // Where no stage is run the image is probably the one that is there.
+  if (need !== undefined)
+    await requireSpace(`making an image of ${profile.name}`, [need, ...(await room(lock))]);
+  return await runStages(cache, wantedStages, context);
 }
 
 /** What a system that builds images takes along, looked for before the work begins. */
@@ -331,13 +375,9 @@ export interface Built {
 }
 
 /** @param tested what can be booted becomes a candidate, and the rest is up to its test */
-async function publish(
-  built: Built,
-  { pack, serves }: Packing,
-  tested: boolean,
-  context: Context,
-): Promise<Made> {
+async function publish(built: Built, packing: Packing, tested: boolean, context: Context): Promise<Made> {
   const { site, profile, ingredients, layers, key, scratch } = built;
+  const { pack, serves } = packing;
   const commit = await siteCommit(site.directory, context);
   const inputs = sha256(
     canonicalJson({
@@ -355,6 +395,8 @@ async function publish(
   const manifest = newest === undefined ? undefined : await comparable(newest, context);
   if (newest !== undefined && manifest?.inputs === inputs && serves(manifest))
     return { image: newest, manifest, unchanged: true };
+  const needs = await storeNeeds(site, profile, ingredients.lock, packing, tested, context);
+  await requireSpace(`making an image of ${profile.name}`, needs);
   const last = [newest?.version, await newestCandidate(site.store, profile.name)]
     .filter((version) => version !== undefined)
     .toSorted();
@@ -366,6 +408,7 @@ async function publish(
     const output = live === undefined ? undefined : await signedOutput(live, built.signer, scratch);
     const kernel = output === undefined ? undefined : await kernelOf(output);
     const packed = await packSystem(built, kernel, staging, pack, newest, context);
+    requireMountable(imageName(name), packed.stack);
     const described = await describe(built, {
       name,
       commit,

@@ -76,14 +76,15 @@ function packedFile({ file, layer }: PackedLayer): PackedFile {
   return { file, algorithm: layer.compression };
 }
 
-/** Proves that the layers show the tree; gives its digest. */
+/** Proves that the layers show the tree, whose digest is taken here unless it is known; gives the digest. */
 async function prove(
   { merged, scratch }: PackableSystem,
   layers: readonly PackedFile[],
+  known: TreeDigest | undefined,
   context: Context,
 ): Promise<TreeDigest> {
   return await inStage(context, 'prove', async () => {
-    const meant = await digestTree(merged, context);
+    const meant = known ?? (await digestTree(merged, context));
     await proveStack(layers, meant.digest, join(scratch, 'proof'), context);
     return meant;
   });
@@ -99,20 +100,15 @@ export const packFull: Pack = async (system, _newest, context) => {
       await packLayer(system, 'kernel', merged, leftOut.kernel, context),
     ];
   });
-  const tree = await prove(system, added.map(packedFile), context);
+  const tree = await prove(system, added.map(packedFile), undefined, context);
   return { tree, stack: added.map(({ layer }) => layer), added, parent: null };
 };
 
-/** The layers to build upon: a new kernel has its layer changed for another, and too many deltas are made one. */
-async function basis(
-  system: PackableSystem,
-  { layers, kernel }: Manifest,
-  context: Context,
-): Promise<{ readonly kept: readonly ManifestLayer[]; readonly kernelLayer: PackedLayer | undefined }> {
-  const deltas = layers.filter(({ role }) => role === 'delta');
-  const kept = deltas.length < mostDeltas ? layers : layers.filter(({ role }) => role !== 'delta');
-  if (kernel === null || system.kernel === kernel.version) return { kept, kernelLayer: undefined };
-  return { kept, kernelLayer: await packLayer(system, 'kernel', system.merged, leftOut.kernel, context) };
+/** What a stack is made of: the layers that stay, and one with a new kernel in the place of theirs. */
+interface Basis {
+  readonly stack: readonly ManifestLayer[];
+  /** Their files, each with its compression. */
+  readonly files: readonly PackedFile[];
 }
 
 /**
@@ -131,53 +127,92 @@ export function packOnto(store: string, chosen: StoredImage | undefined): Pack {
     if ((manifest.kernel === null) !== (system.kernel === undefined)) {
       return await packFull(system, newest, context);
     }
-    const packed = await inStage(context, 'pack', async () => {
-      const { kept, kernelLayer } = await basis(system, manifest, context);
-      const stack = kept.map((layer) =>
-        layer.role === 'kernel' && kernelLayer !== undefined ? kernelLayer.layer : layer,
-      );
-      const stored = storedLayers(store, { layers: [...kept] });
-      const below = stored.map((layer, index) =>
-        kept[index]?.role === 'kernel' && kernelLayer !== undefined ? packedFile(kernelLayer) : layer,
-      );
-      const delta = await packDelta(system, below, context);
-      return {
-        stack: [...stack, ...(delta === undefined ? [] : [delta.layer])],
-        added: [kernelLayer, delta].filter((layer) => layer !== undefined),
-        files: [...below, ...(delta === undefined ? [] : [packedFile(delta)])],
-      };
-    });
-    const sizeOf = (isDelta: boolean): number =>
-      packed.stack.reduce((sum, { role, size }) => ((role === 'delta') === isDelta ? sum + size : sum), 0);
-    if (sizeOf(true) > sizeOf(false) * largestShare) {
+    const packed = await inStage(
+      context,
+      'pack',
+      async () => await packDifference(system, store, manifest, context),
+    );
+    if (tooMuch(packed.stack)) {
       for (const { file: made, tree } of packed.added) for (const name of [made, tree]) await rm(name);
       return await packFull(system, newest, context);
     }
-    const tree = await prove(system, packed.files, context);
-    return { tree, ...packed, parent: { image: parent.name, manifest: sha256(text) } };
+    const { stack, added } = packed;
+    const tree = await prove(system, packed.files, packed.meant, context);
+    return { tree, stack, added, parent: { image: parent.name, manifest: sha256(text) } };
   };
 }
 
-/** What the system is more, or less, or otherwise than the layers below it show; undefined where that is nothing. */
+/** Whether deltas come to so much that a full image is worth its bytes. */
+export function tooMuch(layers: readonly Pick<ManifestLayer, 'role' | 'size'>[]): boolean {
+  const sizeOf = (isDelta: boolean): number =>
+    layers.reduce((sum, { role, size }) => ((role === 'delta') === isDelta ? sum + size : sum), 0);
+  return sizeOf(true) > sizeOf(false) * largestShare;
+}
+
+/** Whether the next delta on these layers takes the place of those that are there. */
+export function mergesDeltas(layers: readonly Pick<ManifestLayer, 'role'>[]): boolean {
+  return layers.filter(({ role }) => role === 'delta').length >= mostDeltas;
+}
+
+async function packDifference(
+  system: PackableSystem,
+  store: string,
+  { layers, kernel }: Manifest,
+  context: Context,
+): Promise<Basis & { readonly added: readonly PackedLayer[]; readonly meant: TreeDigest }> {
+  const newKernel =
+    kernel === null || system.kernel === kernel.version
+      ? undefined
+      : await packLayer(system, 'kernel', system.merged, leftOut.kernel, context);
+  const basisOf = (kept: readonly ManifestLayer[]): Basis => {
+    const stored = storedLayers(store, { layers: [...kept] });
+    const replaced = (index: number): boolean => newKernel !== undefined && kept[index]?.role === 'kernel';
+    return {
+      stack: kept.map((layer, index) =>
+        newKernel !== undefined && replaced(index) ? newKernel.layer : layer,
+      ),
+      files: stored.map((layer, index) =>
+        newKernel !== undefined && replaced(index) ? packedFile(newKernel) : layer,
+      ),
+    };
+  };
+  const bottom = layers.filter(({ role }) => role !== 'delta');
+  let basis = basisOf(mergesDeltas(layers) ? bottom : layers);
+  let { delta, meant } = await packDelta(system, basis.files, context);
+  if (basis.stack.some(({ digest }) => digest === delta?.layer.digest)) {
+    // What comes and goes and comes again: a layer must not be twice in one stack.
+    if (delta !== undefined) for (const name of [delta.file, delta.tree]) await rm(name);
+    basis = basisOf(bottom);
+    ({ delta, meant } = await packDelta(system, basis.files, context));
+  }
+  const added = [newKernel, delta].filter((layer) => layer !== undefined);
+  if (delta === undefined) return { ...basis, added, meant };
+  return { stack: [...basis.stack, delta.layer], files: [...basis.files, packedFile(delta)], added, meant };
+}
+
+/** What the system is more, or less, or otherwise than the layers below it show; no delta where that is nothing. */
 async function packDelta(
   system: PackableSystem,
   below: readonly PackedFile[],
   context: Context,
-): Promise<PackedLayer | undefined> {
+): Promise<{ readonly delta: PackedLayer | undefined; readonly meant: TreeDigest }> {
   const { merged, scratch } = system;
   const directory = join(scratch, 'delta');
   const work = join(scratch, 'delta-work');
   await mkdir(work);
   try {
-    const { changed, deleted } = await withStack(below, join(scratch, 'below'), context, async (from) => {
-      return await makeDelta({ from, to: merged }, directory, work, context);
-    });
-    if (changed + deleted === 0) return undefined;
+    const { changed, deleted, meant } = await withStack(
+      below,
+      join(scratch, 'below'),
+      context,
+      async (from) => await makeDelta({ from, to: merged }, directory, work, context),
+    );
+    if (changed + deleted === 0) return { delta: undefined, meant };
     context.emit({
       event: 'note',
       message: `${changed} entries are new or otherwise, ${deleted} are gone`,
     });
-    return await packLayer(system, 'delta', directory, [], context);
+    return { delta: await packLayer(system, 'delta', directory, [], context), meant };
   } finally {
     await rm(directory, { recursive: true, force: true });
     await rm(work, { recursive: true, force: true });

@@ -1,14 +1,17 @@
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { exists } from '../host/files.ts';
 import { compareLocks, type LockChanges } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import { type BuildResult, buildImage } from './build.ts';
 import type { CandidateTest } from './candidate.ts';
 import { trustedKeys } from './keys.ts';
-import { lockProfile } from './lock.ts';
+import { lockProfile, packageFile } from './lock.ts';
 import type { Manifest } from './manifest.ts';
 import { packFull, packOnto } from './packing.ts';
+import { type SecurityChange, securityChanges } from './security.ts';
+import { imageSize, overlaysSize } from './space.ts';
 import { findImage, newestImage, readManifest, type StoredImage } from './store.ts';
 import { verifyImage } from './verify.ts';
 
@@ -42,6 +45,7 @@ export async function updateImage(
   return await buildImage(site, profile, { offline, locked: false, renew: true, test }, context, {
     pack,
     serves,
+    upon: (newest) => (full ? undefined : (chosen ?? newest)),
   });
 }
 
@@ -53,6 +57,16 @@ export interface UpdatePlan {
   readonly disturbance: 'nothing' | 'services' | 'switch' | 'reboot';
   /** Whether the profile is another one than that of the parent. */
   readonly profileChanged: boolean;
+  /** What changed packages bring for security. */
+  readonly security: readonly SecurityChange[];
+  readonly size: {
+    /** About so many bytes the image takes in the store, rather more than less. */
+    readonly image: number;
+    /** Whether it would be a delta on the parent. */
+    readonly incremental: boolean;
+    /** Bytes of packages that the mirror does not have yet. */
+    readonly download: number;
+  };
 }
 
 /** Packages that a running machine takes over by starting its kernel, or all of user space, anew. */
@@ -72,6 +86,11 @@ export async function planUpdate(
   const manifest = parent === undefined ? undefined : await readManifest(parent);
   const { lock } = await lockProfile(site, profile, { offline, scratch, keep: true }, context);
   const packages = compareLocks(manifest, lock);
+  const overlays = profile.digest === manifest?.profile.digest ? 0 : await overlaysSize(profile);
+  const { bytes, incremental } = imageSize(lock, manifest, overlays);
+  let download = 0;
+  for (const { to } of [...packages.added.map((each) => ({ to: each })), ...packages.changed])
+    if (!(await exists(packageFile(site, to)))) download += to.size;
   const names = [...packages.added, ...packages.removed, ...packages.changed.map(({ to }) => to)].map(
     ({ name }) => name,
   );
@@ -83,6 +102,8 @@ export async function planUpdate(
     packages,
     disturbance: names.length === 0 ? 'nothing' : disturbance,
     profileChanged: manifest?.profile.digest !== profile.digest,
+    security: await securityChanges(site, profile, packages, context),
+    size: { image: bytes, incremental, download },
   };
 }
 

@@ -2,7 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
-import { readEntries, type TreeEntry } from './tree.ts';
+import { digestEntries, readEntries, type TreeDigest, type TreeEntry } from './tree.ts';
 
 /** What a delta consists of. */
 export interface Delta {
@@ -10,6 +10,8 @@ export interface Delta {
   readonly changed: number;
   /** Entries that are gone, each counted once with all below it. */
   readonly deleted: number;
+  /** The digest of the tree that was meant, as it was read for this. */
+  readonly meant: TreeDigest;
 }
 
 export const directoryType = 0o040000;
@@ -107,5 +109,5 @@ export async function makeDelta(
     await rm(list, { force: true });
     await rm(archive, { force: true });
   }
-  return { changed: changed.length, deleted: deleted.length };
+  return { changed: changed.length, deleted: deleted.length, meant: digestEntries(to) };
 }

@@ -117,21 +117,13 @@ export async function shareCache(directory: string, context: Context): Promise<C
  * @returns the layers, bottom first
  */
 export async function runStages(cache: string, stages: readonly Stage[], context: Context): Promise<Layer[]> {
-  const home = stagesHome(cache);
-  await mkdir(home, { recursive: true, mode: 0o700 });
+  await mkdir(stagesHome(cache), { recursive: true, mode: 0o700 });
   const layers: Layer[] = [];
-  let below = '';
-  for (const stage of stages) {
-    const key = sha256(canonicalJson({ generation, stage: stage.name, inputs: stage.inputs, below })).slice(
-      0,
-      32,
-    );
-    const place = join(home, `${stage.name}-${key}`);
+  for (const { stage, key, place } of placesOf(cache, stages)) {
     const layer = { stage: stage.name, key, directory: join(place, 'tree'), output: join(place, 'output') };
     const made = !(await useLayer(place)) && (await makeLayer(cache, stage, layers, place, context));
     if (!made) context.emit({ event: 'stage', stage: stage.name, state: 'cached' });
     layers.push(layer);
-    below = key;
   }
   return layers;
 }
@@ -169,6 +161,27 @@ async function makeLayer(
   } finally {
     await lock.release();
   }
+}
+
+/** Each stage with the key of its layer and the directory of that in the cache. */
+function placesOf(
+  cache: string,
+  stages: readonly Stage[],
+): { readonly stage: Stage; readonly key: string; readonly place: string }[] {
+  let below = '';
+  return stages.map((stage) => {
+    const hash = sha256(canonicalJson({ generation, stage: stage.name, inputs: stage.inputs, below }));
+    below = hash.slice(0, 32);
+    return { stage, key: below, place: join(stagesHome(cache), `${stage.name}-${below}`) };
+  });
+}
+
+/** The names of the stages that `runStages` would run, since the cache does not have their layers. */
+export async function pendingStages(cache: string, stages: readonly Stage[]): Promise<string[]> {
+  const pending: string[] = [];
+  for (const { stage, place } of placesOf(cache, stages))
+    if (!(await exists(place))) pending.push(stage.name);
+  return pending;
 }
 
 async function runStage(

@@ -209,21 +209,38 @@ export interface TreeDigest {
 
 const page = 4096;
 
+/** Adds up the digest of a tree, entry by entry in the order of `readTree`. */
+class TreeHash {
+  readonly #hash = createHash('sha256');
+  #bytes = 0;
+
+  add({ path, type, mode, uid, gid, attributes, size, content }: TreeEntry): void {
+    // Of a file with several names the later ones say "same as".
+    if (content.length === 1) this.#bytes += Math.ceil(size / page) * page;
+    // Lengths first: no content can be mistaken for a field's end.
+    for (const field of [path, type, mode, uid, gid, attributes, ...content])
+      this.#hash.update(`${Buffer.byteLength(String(field), 'latin1')}:${field},`, 'latin1');
+    this.#hash.update('\n');
+  }
+
+  result(): TreeDigest {
+    return { digest: this.#hash.digest('hex'), bytes: this.#bytes };
+  }
+}
+
+/** The digest of a tree that has been read (`readEntries`): what `digestTree` gives for it. */
+export function digestEntries(entries: ReadonlyMap<string, TreeEntry>): TreeDigest {
+  const hash = new TreeHash();
+  for (const entry of entries.values()) hash.add(entry);
+  return hash.result();
+}
+
 /**
  * The SHA-256 of a whole tree: path, type, mode, owner, content, link target, device number, extended attributes and
  * which names are one file, for every entry in order; not times. Two trees with one digest are the same system.
  */
 export async function digestTree(root: string, context: Context): Promise<TreeDigest> {
-  const hash = createHash('sha256');
-  let bytes = 0;
-  const record = ({ path, type, mode, uid, gid, attributes, size, content }: TreeEntry): void => {
-    // Of a file with several names the later ones say "same as".
-    if (content.length === 1) bytes += Math.ceil(size / page) * page;
-    // Lengths first: no content can be mistaken for a field's end.
-    for (const field of [path, type, mode, uid, gid, attributes, ...content])
-      hash.update(`${Buffer.byteLength(String(field), 'latin1')}:${field},`, 'latin1');
-    hash.update('\n');
-  };
-  await readTree(root, record, context);
-  return { digest: hash.digest('hex'), bytes };
+  const hash = new TreeHash();
+  await readTree(root, (entry) => hash.add(entry), context);
+  return hash.result();
 }
