@@ -157,10 +157,7 @@ async function make(
   const work = async (built: Built): Promise<Made> => {
     const store = await lockStore(site.store, context);
     try {
-      return await tellingOfDisk(
-        `the store ${site.store}`,
-        async () => await publish(built, packing, options.test !== undefined, context),
-      );
+      return await publish(built, packing, options.test !== undefined, context);
     } finally {
       await store.release();
     }
@@ -244,10 +241,14 @@ export async function withLayers<T>(
     await requirePrograms(profile.architecture, scratch, context);
     const own = await findOwnPackage(site, profile, context);
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
-    const layers = await tellingOfDisk(
-      `the cache ${site.cache}`,
-      async () =>
-        await buildLayers(site, profile, { ...ingredients, own }, key, { cache, scratch }, room, context),
+    const layers = await buildLayers(
+      site,
+      profile,
+      { ...ingredients, own },
+      key,
+      { cache, scratch },
+      room,
+      context,
     );
     done = await work({ site, profile, ingredients, layers, key, signer, scratch });
   } finally {
@@ -345,7 +346,10 @@ async function buildLayers(
   // Where no stage is run the image is probably the one that is there.
   if (need !== undefined)
     await requireSpace(`making an image of ${profile.name}`, [need, ...(await room(lock))]);
-  return await runStages(cache, wantedStages, context);
+  return await tellingOfDisk(
+    `the cache ${site.cache}`,
+    async () => await runStages(cache, wantedStages, context),
+  );
 }
 
 /** What a system that builds images takes along, looked for before the work begins. */
@@ -402,7 +406,7 @@ async function publish(built: Built, packing: Packing, tested: boolean, context:
     .toSorted();
   const name = { profile: profile.name, version: nextVersion(last.at(-1), new Date()) };
   const staging = await stagingDirectory(site.store);
-  try {
+  const finish = async (): Promise<Made> => {
     // Scripts may come after it.
     const live = layers.find(({ stage }) => stage === liveName)?.output;
     const output = live === undefined ? undefined : await signedOutput(live, built.signer, scratch);
@@ -447,6 +451,9 @@ async function publish(built: Built, packing: Packing, tested: boolean, context:
     const image = await publishImage(site.store, name, directory, packed.stack, packed.added);
     await removeFailed(site.store, profile.name);
     return { ...done, image };
+  };
+  try {
+    return await tellingOfDisk(`the store ${site.store}`, finish);
   } finally {
     await rm(staging, { recursive: true, force: true });
   }
