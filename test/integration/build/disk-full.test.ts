@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type CommandEnd, runCommand, succeed } from '../../fixtures/command.ts';
+import { type CommandEnd, runCommand, stagesOf, startCommand, succeed } from '../../fixtures/command.ts';
 import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 import { startProgram } from '../../support.ts';
 
@@ -32,10 +32,13 @@ async function smallDisk(directory: string, room: number, from: readonly string[
     /** Every file and its content, save locks. */
     content: (): string =>
       output(
-        'cd "$1" && find . -not -name .lock -printf "%p %y %m\n" | sort && find . -type f -exec sha256sum {} + | sort',
+        'cd "$1" && find . -not -name .lock -not -name .filled -printf "%p %y %m\n" | sort && find . -type f -not -name .filled -exec sha256sum {} + | sort',
       ),
     names: (): string[] => output('ls -A "$1"').trim().split('\n'),
-    grow: (): string => output('mount -o remount,size=2g "$1"'),
+    /** Fills it, but for so many megabytes. */
+    fill: (left: number): string =>
+      output(`cd "$1" && fallocate -l $(($(df --output=avail -B1M . | tail -n 1) - ${left}))M .filled`),
+    empty: (): string => output('rm -f "$1"/.filled'),
   };
 }
 
@@ -53,6 +56,20 @@ function wantAnotherImage(): void {
   writeFileSync(file, readFileSync(file, 'utf8').replace(/^version: 1$/m, 'version: 2'));
 }
 
+/** Builds, on a disk on which there is room enough until a stage starts. */
+async function buildFilling(
+  disk: Awaited<ReturnType<typeof smallDisk>>,
+  stage: string,
+  left: number,
+): Promise<CommandEnd> {
+  const build = startCommand(['build', 'demo', '--offline'], { site: site.directory, through: disk.through });
+  await build.line((line) => line['stage'] === stage && line['state'] === 'start');
+  disk.fill(left);
+  const end = await build.ended;
+  disk.empty();
+  return end;
+}
+
 function stageOf({ lines }: CommandEnd): unknown {
   return lines.findLast(({ event, state }) => event === 'stage' && state === 'start')?.['stage'];
 }
@@ -64,23 +81,32 @@ const full = {
   hint: expect.stringContaining('make room'),
 };
 
+/** More than a build asks for. */
+const enough = 900;
+
 describe('no room in the store', () => {
   test.each([
     ['pack', 20],
     ['seal', 115],
   ])('in the stage %s: an error that says so, and the store as it was', async (stage, room) => {
     const parts = [join(built.store, 'images'), join(built.store, 'live')];
-    const disk = await smallDisk(site.store, room, [...parts, join(built.store, '.lock')]);
+    const disk = await smallDisk(site.store, enough, [...parts, join(built.store, '.lock')]);
     wantAnotherImage();
     const before = disk.content();
     const options = { site: site.directory, through: disk.through };
-    const end = await runCommand(['build', 'demo', '--offline'], options);
+    const end = await buildFilling(disk, 'pack', room);
     expect([stageOf(end), end.status]).toEqual([stage, 3]);
     expect(end.last).toMatchObject(full);
     expect(end.last?.['message']).toContain(site.store);
     expect(disk.content()).toBe(before);
     await succeed(['image', 'verify'], options);
-    disk.grow();
+    // With too little from the beginning nothing is packed.
+    disk.fill(100);
+    const early = await runCommand(['build', 'demo', '--offline'], options);
+    expect([stagesOf(early).filter((each) => each.endsWith('start')), early.status]).toEqual([[], 3]);
+    expect(early.last).toMatchObject({ code: 'disk-full', message: expect.stringContaining('needs about') });
+    expect(disk.content()).toBe(before);
+    disk.empty();
     expect((await succeed(['build', 'demo', '--offline'], options)).last).toMatchObject({ unchanged: false });
   });
 });
@@ -100,18 +126,31 @@ describe('no room in the cache', () => {
   ] as const)(
     'in the stage %s: an error that says so, and nothing half-made',
     async (stage, room, finished) => {
-      const disk = await smallDisk(join(site.cache, 'stages'), room, layers(finished));
+      const disk = await smallDisk(join(site.cache, 'stages'), enough, layers(finished));
       const before = disk.names();
-      const end = await runCommand(['build', 'demo', '--offline'], {
-        site: site.directory,
-        through: disk.through,
-      });
+      const end = await buildFilling(disk, stage, room);
       expect([stageOf(end), end.status]).toEqual([stage, 3]);
       expect(end.last).toMatchObject(full);
       expect(end.last?.['message']).toContain(site.cache);
       expect(disk.names()).toEqual(before);
     },
   );
+
+  test('from the beginning: an error with the sum, before a stage is run', async () => {
+    const disk = await smallDisk(site.cache, 100, []);
+    const end = await runCommand(['build', 'demo', '--offline'], {
+      site: site.directory,
+      through: disk.through,
+    });
+    expect([stagesOf(end).filter((each) => each.endsWith('start')), end.status]).toEqual([[], 3]);
+    expect(end.last).toMatchObject({
+      code: 'disk-full',
+      message: expect.stringMatching(
+        /needs about \d+ MB in \S+, \d+ MB is free\n.*stages bootstrap, packages/,
+      ),
+    });
+    expect(disk.names().filter((name) => !['.lock', 'scratch', 'stages'].includes(name))).toEqual([]);
+  });
 
   test('for resolving the packages', async () => {
     rmSync(join(site.directory, 'locks'), { recursive: true });
@@ -122,6 +161,6 @@ describe('no room in the cache', () => {
     });
     expect([stageOf(end), end.status]).toEqual(['resolve', 3]);
     expect(end.last).toMatchObject(full);
-    expect(disk.names().filter((name) => name !== '.lock')).toEqual([]);
+    expect(disk.names().filter((name) => !['.lock', 'scratch'].includes(name))).toEqual([]);
   });
 });
