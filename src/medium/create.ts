@@ -8,7 +8,7 @@ import type { Site } from '../site/site.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
 import { installGrub, mediumGrub, mediumKeys } from './disk-grub.ts';
 import { makeDiskEfi } from './efi.ts';
-import { bytesOf, fillStore, planFill, type WantedImage, wantedImages } from './fill.ts';
+import { bytesOf, fillStore, planFill, settled, type WantedImage, wantedImages } from './fill.ts';
 import { withProtectiveTable, writeTable } from './gpt.ts';
 import { type Layout, layOut, type SectorSize, storeLabel, type VolumeRequest } from './layout.ts';
 import { giveToRoot, makeExt4, withMountedStore } from './store-files.ts';
@@ -154,7 +154,8 @@ async function makeMedium(
   const store = { path, extent: layout.store, mode: 'write' } as const;
   const fill = async (root: string): Promise<void> => {
     await mkdir(root, { recursive: true });
-    await fillStore(await planFill(site.store, wanted, root, false), root, context);
+    // Nothing starts from a medium that is being made.
+    await fillStore(await planFill(site.store, wanted, root, false), root, settled, context);
   };
   if (isRoot()) {
     await makeFileSystems(path, layout, undefined, scratch, context);

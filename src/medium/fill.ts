@@ -264,13 +264,27 @@ async function copyFile(
   }
 }
 
+/** Brings all that was written to the place where GRUB reads it; GRUB replays no journal. */
+export type Settle = () => Promise<void>;
+
+/** For what no file system with a journal is written to. */
+export const settled: Settle = async () => {
+  await Promise.resolve();
+};
+
 /**
  * Brings images to a medium: layers first, each under a temporary name and checked, then each image's directory by one
- * rename. Whatever is cut off leaves the images that were there as they were.
+ * rename, when all that is in it is where GRUB reads it. Whatever is cut off leaves the images that were there as they
+ * were.
  * @param root the store of the medium
  * @throws ReliveError `corrupt`, `disk-full`; the abort reason of the context
  */
-export async function fillStore(plan: FillPlan, root: string, context: Context): Promise<void> {
+export async function fillStore(
+  plan: FillPlan,
+  root: string,
+  settle: Settle,
+  context: Context,
+): Promise<void> {
   const temporary = storePaths.temporary(root);
   await rm(temporary, { recursive: true, force: true });
   await mkdir(temporary, { recursive: true });
@@ -296,18 +310,21 @@ export async function fillStore(plan: FillPlan, root: string, context: Context):
         await rename(partial, join(storePaths.layers(root), file.name));
       }
       await syncDirectory(storePaths.layers(root));
-      for (const one of plan.images)
-        await bringImage(one, root, temporary, context, progress(one.image.name));
+      for (const one of plan.images) await copyImage(one, root, temporary, context, progress(one.image.name));
+      await makeEnvironment(root);
+      await settle();
+      for (const { image } of plan.images) await showImage(image, root, temporary);
     } catch (error) {
       throw explainDiskFull(error, root);
     }
   });
+  await settle();
   await rm(temporary, { recursive: true, force: true });
-  await makeEnvironment(root);
   await syncDirectory(root);
 }
 
-async function bringImage(
+/** Copies the directory of an image, to where nobody looks for images. */
+async function copyImage(
   { image, manifest, files }: WantedImage,
   root: string,
   temporary: string,
@@ -325,11 +342,15 @@ async function bringImage(
     await copyFile(join(image.directory, name), join(made, name), known.get(name), context, onBytes);
   }
   await syncDirectory(made);
+}
+
+/** Puts it where it belongs. */
+async function showImage(image: StoredImage, root: string, temporary: string): Promise<void> {
   const target = storePaths.image(root, image);
   await mkdir(dirname(target), { recursive: true });
   // A damaged one of that name.
   if (await exists(target)) await rename(target, join(temporary, `old-${image.name}`));
-  await rename(made, target);
+  await rename(join(temporary, image.name), target);
   await syncDirectory(dirname(target));
   await syncDirectory(storePaths.images(root));
 }
@@ -351,15 +372,25 @@ export function surplusImages(
   });
 }
 
-/** Takes images off a medium, each by one rename; their layers stay until `sweepStore`. */
-export async function removeImages(images: readonly StoredImage[], root: string): Promise<void> {
+/**
+ * Takes images off a medium, each by one rename; their files go when GRUB sees them no more, their layers stay until
+ * `sweepStore`.
+ */
+export async function removeImages(
+  images: readonly StoredImage[],
+  root: string,
+  settle: Settle,
+): Promise<void> {
+  if (images.length === 0) return;
   const temporary = storePaths.temporary(root);
+  await rm(temporary, { recursive: true, force: true });
+  await mkdir(temporary, { recursive: true });
   for (const image of images) {
-    await mkdir(temporary, { recursive: true });
     await rename(storePaths.image(root, image), join(temporary, `gone-${image.name}`));
     await syncDirectory(dirname(storePaths.image(root, image)));
-    await rm(temporary, { recursive: true, force: true });
   }
+  await settle();
+  await rm(temporary, { recursive: true, force: true });
 }
 
 /**

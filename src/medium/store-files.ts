@@ -5,6 +5,7 @@ import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
 import { unmount } from '../rootfs/stack.ts';
 import type { DiskBytes } from './bytes.ts';
+import type { Settle } from './fill.ts';
 import { type Extent, storeLabel } from './layout.ts';
 
 /** What the file system of a medium's store says of itself. */
@@ -70,7 +71,7 @@ export async function withMountedStore<T>(
     readonly mountPoint: string;
   },
   context: Context,
-  work: (root: string) => Promise<T>,
+  work: (root: string, settle: Settle) => Promise<T>,
 ): Promise<T> {
   const { path, extent, mode, mountPoint } = store;
   await mkdir(mountPoint, { recursive: true });
@@ -91,10 +92,18 @@ export async function withMountedStore<T>(
   }
   try {
     await refuseLinks(mountPoint);
-    return await work(mountPoint);
+    return await work(mountPoint, async () => await settle(mountPoint, context));
   } finally {
     await unmount(mountPoint, context);
   }
+}
+
+/**
+ * Brings what the journal of a mounted ext4 holds to its place, too: syncfs(2) commits and then writes the blocks of the
+ * device (Linux, fs/sync.c, sync_filesystem), fsync(2) leaves them to the journal. They are durable before the next commit.
+ */
+async function settle(mountPoint: string, { signal }: Context): Promise<void> {
+  await run('sync', ['--file-system', mountPoint], { signal });
 }
 
 /** Reads an ext4 store out into `tree`, without mounting it: for anybody who may read the disk file. */

@@ -17,6 +17,8 @@ import {
   fillStore,
   planFill,
   removeImages,
+  type Settle,
+  settled,
   surplusImages,
   sweepStore,
   type WantedImage,
@@ -107,7 +109,7 @@ async function policiesFor(
  * Brings what is wanted into the store of a medium, and removes before it what retention lets go where else there is
  * no room; the newest image of each profile stays in any case.
  */
-async function fill(root: string, free: () => Promise<number>, work: Work): Promise<Filled> {
+async function fill(root: string, free: () => Promise<number>, settle: Settle, work: Work): Promise<Filled> {
   const { site, wanted, options, keys, context } = work;
   if (keys !== undefined) await refuseStrangers(root, keys, wanted, context);
   const plan = await planFill(site.store, wanted, root, options.check);
@@ -126,10 +128,12 @@ async function fill(root: string, free: () => Promise<number>, work: Work): Prom
     const going = surplusImages(all, policies, names).filter(
       (image) => there.find(({ profile }) => profile === image.profile)?.name !== image.name,
     );
-    await removeImages(going, root);
+    await removeImages(going, root, settle);
     removed.push(...going.map(({ name }) => name));
   }
   if ((await free()) < plan.bytes) await sweepStore(root, wanted);
+  // What they took is written to now: nothing that GRUB sees may be there any more.
+  await settle();
   const room = await free();
   if (room < plan.bytes) {
     throw new ReliveError(
@@ -149,7 +153,7 @@ async function fill(root: string, free: () => Promise<number>, work: Work): Prom
       event: 'note',
       message: `${megabytes(plan.bytes)} to copy, room for ${megabytes(room)}; of ${files} layers and hash trees ${plan.present} are there already`,
     });
-    await fillStore(plan, root, context);
+    await fillStore(plan, root, settle, context);
   }
   await sweepStore(root);
   const all = await listImages(root);
@@ -190,15 +194,15 @@ async function syncInPlace(medium: OpenMedium, scratch: string, work: Work): Pro
   } as const;
   const mended = await mendTable(medium, medium.disk);
   let free = 0;
-  const filled = await withMountedStore(store, context, async (root) => {
-    const result = await fill(root, async () => await freeBytes(root), work);
+  const filled = await withMountedStore(store, context, async (root, settle) => {
+    const result = await fill(root, async () => await freeBytes(root), settle, work);
     free = await freeBytes(root);
     return result;
   });
   const grub = await updateGrub(medium, medium.disk, scratch, work);
   if (filled.surplus.length > 0) {
-    await withMountedStore(store, context, async (root) => {
-      await removeImages(filled.surplus, root);
+    await withMountedStore(store, context, async (root, settle) => {
+      await removeImages(filled.surplus, root, settle);
       await sweepStore(root);
       free = await freeBytes(root);
     });
@@ -236,8 +240,8 @@ async function syncCopy(medium: OpenMedium, scratch: string, work: Work): Promis
     // Inodes, journal and directories take about this part.
     const free = async (): Promise<number> =>
       Math.floor(layout.store.bytes * 0.93) - (await usedBytes(tree, context));
-    const filled = await fill(tree, free, work);
-    await removeImages(filled.surplus, tree);
+    const filled = await fill(tree, free, settled, work);
+    await removeImages(filled.surplus, tree, settled);
     await sweepStore(tree);
     await run('cp', ['--sparse=always', '--reflink=auto', '--', path, copy], { signal: context.signal });
     await makeExt4(copy, layout.store, storeLabel, tree, context);

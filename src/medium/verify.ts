@@ -118,8 +118,14 @@ async function checkDisk(
     );
   }
   if (state.unclean) {
-    find('inconsistent', path, 'its store was not unmounted: the journal has to be replayed', syncHint);
-    return true;
+    // Without its journal a file system may contradict itself, and a check changes nothing.
+    find(
+      'inconsistent',
+      path,
+      'its store was not unmounted: its journal has to be replayed before images can be looked at',
+      syncHint,
+    );
+    return false;
   }
   // 4: errors left, since nothing may be written (e2fsck(8)).
   const { status, stdout } = await run('e2fsck', ['-f', '-n', `${path}?offset=${layout.store.offset}`], {

@@ -6,6 +6,7 @@ import { succeed } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { addTinyImage, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
 import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
+import { copySparse, cutPower, recordWrites, seeded } from '../fixtures/write-log.ts';
 import { temporaryDirectory } from '../support.ts';
 
 let key: SigningKey;
@@ -36,7 +37,19 @@ test('a medium boots by BIOS and by UEFI, and its newest image after a sync', as
   expect(await boot(disk, 'bios', tiny.image)).toMatchObject({ healthy: true, image: tiny.image });
   expect(await boot(disk, 'uefi', tiny.image)).toMatchObject({ healthy: true, image: tiny.image });
   const { image } = addTinyImage(site, 'healthy', key, '20261122.02', 'another\n');
-  await succeed(['medium', 'sync', disk], { site });
+  const before = join(temporaryDirectory(), 'before.img');
+  copySparse(disk, before);
+  const writes = await recordWrites(disk, async (device) => {
+    await succeed(['medium', 'sync', device], { site });
+  });
+  // Power is lost while that is done; a hundred such cuts are looked at in test/integration/medium/power.test.ts.
+  const firmwares = ['bios', 'uefi'] as const;
+  const booted: unknown[] = [];
+  await cutPower(before, writes, firmwares.length, seeded(1), async (cut, number) => {
+    booted.push(await boot(cut, firmwares[number] ?? 'bios', undefined));
+    return [];
+  });
+  expect(booted).toMatchObject(firmwares.map(() => ({ healthy: true })));
   expect(await boot(disk, 'bios', image)).toMatchObject({ healthy: true, image });
   expect(await boot(disk, 'uefi', image)).toMatchObject({ healthy: true, image });
 });
