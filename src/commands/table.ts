@@ -646,6 +646,20 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./medium-sync.ts'),
   },
   {
+    name: 'medium grow',
+    summary: 'make a medium as large as its disk',
+    description:
+      'For a medium that was copied to a larger disk, or a disk file that is to be larger: moves the second copy of the partition\ntable to the end, and makes the store, the last partition, and its file system reach there. Interrupted at any point the medium\nboots, and the next call finishes. A disk file is grown in a copy of it, which then replaces it and takes room beside it; that needs no root.',
+    arguments: [{ name: '<target>', description: 'a disk, or a disk file', completes: 'file' }],
+    options: [{ flags: '--size <size>', description: 'make a disk file so large: 32G (default: as it is)' }],
+    examples: [
+      { command: 'relive medium grow /dev/sdb', says: 'a stick that a smaller one was copied to' },
+      { command: 'relive medium grow lab.img --size 32G', says: 'a disk file' },
+    ],
+    mounts: asRoot,
+    load: async () => await import('./medium-grow.ts'),
+  },
+  {
     name: 'medium verify',
     summary: 'check a medium: partitions, file system, GRUB, every image',
     description:

@@ -226,7 +226,7 @@ export async function createMedium(
 }
 
 /** Lets the kernel see the partitions. The medium is complete without: that is a warning. */
-async function showPartitions(path: string, context: Context): Promise<void> {
+export async function showPartitions(path: string, context: Context): Promise<void> {
   try {
     await rereadPartitions(path, context);
   } catch (error) {

@@ -42,6 +42,8 @@ const signature = 'EFI PART';
 const headerBytes = 92;
 const entryBytes = 128;
 const entryCount = 128;
+/** The sector of the entries in the first copy. */
+const firstEntries = 2;
 const nameUnits = 36;
 const sectorSizes = [512, 4096] as const;
 
@@ -71,7 +73,12 @@ function entriesOf({ partitions }: PartitionTable): Buffer {
   return entries;
 }
 
-function headerOf(table: PartitionTable, entries: Buffer, copy: 'primary' | 'backup'): Buffer {
+function headerOf(
+  table: PartitionTable,
+  entries: Buffer,
+  copy: 'primary' | 'backup',
+  entriesAt: number = firstEntries,
+): Buffer {
   const { sectorSize, sectors, diskGuid } = table;
   const usable = usableSectors(sectors, sectorSize);
   const own = copy === 'primary' ? 1 : sectors - 1;
@@ -81,10 +88,10 @@ function headerOf(table: PartitionTable, entries: Buffer, copy: 'primary' | 'bac
   header.writeUInt32LE(headerBytes, 12);
   header.writeBigUInt64LE(BigInt(own), 24);
   header.writeBigUInt64LE(BigInt(copy === 'primary' ? sectors - 1 : 1), 32);
-  header.writeBigUInt64LE(BigInt(usable.first), 40);
+  header.writeBigUInt64LE(BigInt(usable.first + entriesAt - firstEntries), 40);
   header.writeBigUInt64LE(BigInt(usable.last), 48);
   header.set(guidBytes(diskGuid), 56);
-  header.writeBigUInt64LE(BigInt(copy === 'primary' ? 2 : usable.last + 1), 72);
+  header.writeBigUInt64LE(BigInt(copy === 'primary' ? entriesAt : usable.last + 1), 72);
   header.writeUInt32LE(entryCount, 80);
   header.writeUInt32LE(entryBytes, 84);
   header.writeUInt32LE(crc32(entries), 88);
@@ -107,19 +114,47 @@ export function withProtectiveTable(sector: Uint8Array, sectors: number): Buffer
   return result;
 }
 
-/**
- * Writes both copies of a table, the backup first, each made durable before the next; the first sector is not touched.
- */
-export async function writeTable(disk: DiskBytes, table: PartitionTable): Promise<void> {
+async function writeBackup(disk: DiskBytes, table: PartitionTable, entries: Buffer): Promise<void> {
   const { sectorSize, sectors } = table;
-  const entries = entriesOf(table);
   const { last } = usableSectors(sectors, sectorSize);
   await disk.write((last + 1) * sectorSize, entries);
   await disk.write((sectors - 1) * sectorSize, headerOf(table, entries, 'backup'));
   await disk.sync();
-  await disk.write(2 * sectorSize, entries);
+}
+
+/**
+ * Writes both copies of a table, the backup first, each made durable before the next; the first sector is not touched.
+ */
+export async function writeTable(disk: DiskBytes, table: PartitionTable): Promise<void> {
+  const { sectorSize } = table;
+  const entries = entriesOf(table);
+  await writeBackup(disk, table, entries);
+  await disk.write(firstEntries * sectorSize, entries);
   await disk.write(sectorSize, headerOf(table, entries, 'primary'));
   await disk.sync();
+}
+
+/**
+ * Replaces a table of a disk that is in order so that whenever the power fails the first copy is the old or the new one:
+ * Linux does not look for the backup unless told to. The new entries are written behind those that are used, one write of
+ * the header's sector changes over, and another one back, when the entries are at their usual place.
+ * @param table its partitions begin behind both places, which all do that begin at a mebibyte
+ */
+export async function replaceTable(disk: DiskBytes, table: PartitionTable): Promise<void> {
+  const { sectorSize } = table;
+  const entries = entriesOf(table);
+  const places = [firstEntries + entrySectors(sectorSize), firstEntries];
+  const end = Math.max(...places) + entrySectors(sectorSize);
+  if (table.partitions.some(({ first }) => first < end)) {
+    throw new TypeError('a partition begins where the entries of the table are to be');
+  }
+  await writeBackup(disk, table, entries);
+  for (const place of places) {
+    await disk.write(place * sectorSize, entries);
+    await disk.sync();
+    await disk.write(sectorSize, headerOf(table, entries, 'primary', place));
+    await disk.sync();
+  }
 }
 
 /** One copy of a table, or in words why there is none that can be believed. */

@@ -97,7 +97,7 @@ export function layOut(options: {
 }): Layout {
   const { bytes, sectorSize, volumes } = options;
   const sectors = Math.floor(bytes / sectorSize);
-  const end = Math.floor(((usableSectors(sectors, sectorSize).last + 1) * sectorSize) / mebibyte) * mebibyte;
+  const end = endOf(sectors, sectorSize);
   let at = mebibyte;
   const take = (size: number): Extent => {
     const extent = { offset: at, bytes: Math.ceil(size / mebibyte) * mebibyte };
@@ -136,6 +136,32 @@ export function layOut(options: {
       ],
     },
     ...{ bios, efi, store, volumes: placed },
+  };
+}
+
+/** The whole mebibyte at which the last partition of a disk ends. */
+function endOf(sectors: number, sectorSize: number): number {
+  return Math.floor(((usableSectors(sectors, sectorSize).last + 1) * sectorSize) / mebibyte) * mebibyte;
+}
+
+/**
+ * The table of a medium whose store reaches to the end of the disk.
+ * @param bytes the size that the disk has, or is to have
+ * @throws ReliveError `usage` where another partition lies behind the store
+ */
+export function grownTable(table: PartitionTable, bytes: number): PartitionTable {
+  const { sectorSize, partitions } = table;
+  const sectors = Math.floor(bytes / sectorSize);
+  const store = partitions.find(({ name }) => name === partitionNames.store);
+  const behind = partitions.find(({ first }) => store !== undefined && first > store.last);
+  if (behind !== undefined) {
+    throw new ReliveError('usage', `the partition "${behind.name}" lies behind the store, which cannot grow`);
+  }
+  const last = endOf(sectors, sectorSize) / sectorSize - 1;
+  return {
+    ...table,
+    sectors,
+    partitions: partitions.map((one) => (one === store ? { ...one, last: Math.max(one.last, last) } : one)),
   };
 }
 

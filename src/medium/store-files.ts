@@ -13,6 +13,8 @@ export interface StoreState {
   readonly label: string;
   /** Its journal has to be replayed: it was not unmounted. */
   readonly unclean: boolean;
+  /** Its size. */
+  readonly bytes: number;
 }
 
 /** Reads the superblock of a store: ext4 (Linux, Documentation/filesystems/ext4); undefined where there is none. */
@@ -24,6 +26,10 @@ export async function storeState(disk: DiskBytes, { offset }: Extent): Promise<S
     label: superblock.toString('latin1', 0x78, 0x88).replace(/\0.*$/s, ''),
     // EXT4_FEATURE_INCOMPAT_RECOVER
     unclean: (superblock.readUInt32LE(0x60) & 4) !== 0,
+    // s_blocks_count in two halves, s_log_block_size
+    bytes:
+      (superblock.readUInt32LE(0x4) + superblock.readUInt32LE(0x150) * 2 ** 32) *
+      2 ** (10 + superblock.readUInt32LE(0x18)),
   };
 }
 

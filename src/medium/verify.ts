@@ -117,6 +117,9 @@ async function checkDisk(
       `e2label gives it the right one`,
     );
   }
+  if (state.bytes < layout.store.bytes) {
+    find('inconsistent', path, 'its store does not fill its partition', 'relive medium grow goes on with it');
+  }
   if (state.unclean) {
     // Without its journal a file system may contradict itself, and a check changes nothing.
     find(

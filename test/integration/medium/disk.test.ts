@@ -102,6 +102,13 @@ function seenByGrub(disk: string): string {
   });
 }
 
+/** Whether root has CAP_SYS_RESOURCE (capabilities(7)), without which the kernel grows no mounted file system. */
+function maySetLimits(): boolean {
+  const [, capabilities = ''] =
+    /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  return ((BigInt(`0x${capabilities}`) >> 24n) & 1n) === 1n;
+}
+
 /** A disk of its own out of a file, until the test has ended. */
 function loopDevice(file: string, sectorSize = 512): string {
   const name = execFileSync(
@@ -368,6 +375,54 @@ describe('sync', () => {
   });
 });
 
+describe('grow', () => {
+  test.each(['512', '4096'])('a disk file with sectors of %s bytes', async (sectorSize) => {
+    const { site, disk, medium } = await makeDisk({
+      args: ['--sector-size', sectorSize, '--volume', 'DATA:16M', '--size', '400M'],
+    });
+    expect(await medium('grow')).toMatchObject({ status: 0 });
+    const before = readFileSync(disk).subarray(0, 4096);
+    expect(await medium('grow', '--size', '256M')).toMatchObject({ status: 2, last: { code: 'usage' } });
+    expect(readFileSync(disk).subarray(0, 4096)).toEqual(before);
+    const { last } = await medium('grow', '--size', '900M');
+    expect(last).toMatchObject({ ok: true, bytes: 900 * 2 ** 20 });
+    const grown = Number(last?.['store']) - Number(last?.['storeBefore']);
+    expect(grown).toBe(500 * 2 ** 20);
+    expect(await medium('verify')).toMatchObject({ status: 0 });
+    expect(statSync(disk).blocks * 512).toBeLessThan(128 * 2 ** 20);
+    addTinyImage(site, 'healthy', key, '20261122.02', Buffer.alloc(80 * 2 ** 20));
+    expect(await medium('sync')).toMatchObject({ status: 0, last: { added: [second] } });
+    const device = loopDevice(disk, Number(sectorSize));
+    expect(execFileSync('sgdisk', ['--verify', device], { encoding: 'utf8' })).toContain('No problems found');
+    expect(await runCommand(['medium', 'verify', device], { site })).toMatchObject({ status: 0 });
+    expect(execFileSync('partx', ['--show', '--noheadings', device], { encoding: 'utf8' })).toContain('DATA');
+  });
+
+  test('a device that a smaller medium was copied to, and not what is no medium', async () => {
+    const { site, disk, medium } = await makeDisk();
+    truncateSync(disk, 700 * 2 ** 20);
+    const device = loopDevice(disk);
+    const call = async (...args: readonly string[]): Promise<CommandEnd> =>
+      await runCommand(['medium', ...args], { site });
+    expect(await call('grow', device, '--size', '1G')).toMatchObject({ status: 2, last: { code: 'usage' } });
+    const grown = await call('grow', device);
+    const checked = findingsOf(await call('verify', device));
+    // Without that right: as when power fails between the partition and its file system.
+    expect({ ...grown.last, checked }).toMatchObject(
+      maySetLimits()
+        ? { ok: true, bytes: 700 * 2 ** 20, checked: [] }
+        : { code: 'host-unable', checked: [`inconsistent ${device}`] },
+    );
+    expect(execFileSync('sgdisk', ['--verify', device], { encoding: 'utf8' })).toContain('No problems found');
+    execFileSync('losetup', ['--detach', device]);
+    expect(await medium('grow')).toMatchObject({ status: 0 });
+    expect(await medium('verify')).toMatchObject({ status: 0 });
+    const plain = join(temporaryDirectory(), 'plain');
+    writeFileSync(plain, 'nothing');
+    expect(await call('grow', plain)).toMatchObject({ status: 2, last: { code: 'not-found' } });
+  });
+});
+
 describe('verify names what is wrong, and sync mends what it can', () => {
   test('one copy of the partition table', async () => {
     const { disk, medium } = await makeDisk();
@@ -470,6 +525,12 @@ test('without root: a disk file is made, brought up to date and checked, and is 
       },
     ).equals(data),
   ).toBe(true);
+  expect(statSync(disk).blocks * 512).toBeLessThan(96 * 2 ** 20);
+  expect(await succeed(['medium', 'grow', disk, '--size', '900M'], nobody)).toMatchObject({
+    last: { bytes: 900 * 2 ** 20 },
+  });
+  const grown = await runCommand(['medium', 'verify', disk], { site });
+  expect(grown).toMatchObject({ status: 0 });
   expect(statSync(disk).blocks * 512).toBeLessThan(96 * 2 ** 20);
   expect(readdirSync(directory)).toEqual(['medium.img']);
 });

@@ -7,6 +7,7 @@ import {
   openSync,
   readFileSync,
   readSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -211,4 +212,41 @@ test('a hundred times: power is lost at a random write of a sync, and what was n
       'images 2,3, GRUB 1 1',
     ]),
   );
+});
+
+test('power is lost while a medium grows: its partitions are found at any time', async () => {
+  const { site, store } = tiny;
+  const before = join(temporaryDirectory(), 'medium.img');
+  const after = join(temporaryDirectory(), 'medium.img');
+  await succeed(['medium', 'create', before, '--size', '128M', '--image', image(1)], { site });
+  truncateSync(before, diskSize);
+  copySparse(before, after);
+  const statuses: unknown[] = [];
+  const writes = await recordWrites(after, async (device) => {
+    const { status, last } = await runCommand(['medium', 'grow', device], { site });
+    statuses.push(status === 0 ? 'host-unable' : last?.['code']);
+  });
+  // Where the kernel grants it, the file system grows, too.
+  expect(statuses).toEqual(['host-unable']);
+  const ends = new Set<string>();
+  const faults = await cutPower(before, writes, 30, seeded(20_261_123), async (disk) => {
+    // Linux goes by the first copy alone.
+    const table = join(temporaryDirectory(), 'table');
+    execFileSync('dd', [`if=${disk}`, `of=${table}`, 'bs=1M', 'count=1', 'status=none']);
+    truncateSync(table, diskSize);
+    const found = execFileSync('partx', ['--raw', '--noheadings', '--output', 'START,SECTORS', table], {
+      encoding: 'utf8',
+    });
+    const [, sectors] = new RegExp(`^${storeOffset / 512} (\\d+)$`, 'm').exec(found) ?? [];
+    if (sectors !== undefined) ends.add(sectors);
+    return await Promise.resolve([
+      ...(sectors === undefined ? [`Linux does not find the store: ${found}`] : []),
+      ...faultsToGrub(disk, [[directory(1), join(store, directory(1))]]),
+      ...faultsWhenReplayed(disk, store, [1]),
+    ]);
+  });
+  expect(faults).toEqual([]);
+  expect(ends.size).toBe(2);
+  await succeed(['medium', 'grow', before], { site });
+  expect(await runCommand(['medium', 'verify', before], { site })).toMatchObject({ status: 0 });
 });

@@ -7,6 +7,7 @@ import {
   type PartitionTable,
   partitionTypes,
   readTable,
+  replaceTable,
   usableSectors,
   withProtectiveTable,
   writeTable,
@@ -81,6 +82,46 @@ describe('a GUID partition table', () => {
       ),
       { numRuns: 200 },
     );
+  });
+
+  test.each([512, 4096])(
+    'is replaced so that the first copy is good at any write, sectors of %i bytes',
+    async (sectorSize) => {
+      const old = example(sectorSize);
+      const begin = (1024 * 1024) / sectorSize;
+      const partitions = old.partitions.map((one, index) => ({
+        ...one,
+        first: begin + index,
+        last: begin + index,
+      }));
+      const before = { ...old, partitions };
+      const sectors = (2 * bytes) / sectorSize;
+      const after = {
+        ...before,
+        sectors,
+        partitions: partitions.map((one) => ({ ...one, guid: randomUUID() })),
+      };
+      const seen: unknown[] = [];
+      for (let writes = 0; writes <= 6; writes += 1) {
+        const disk = memoryDisk(2 * bytes);
+        await writeTable(disk, before);
+        // The kernel takes the first copy alone.
+        const limited = memoryDisk(2 * bytes, writes);
+        disk.content.copy(limited.content);
+        await replaceTable(limited, after);
+        expect(limited.done()).toBe(6);
+        limited.content.fill(0, 2 * bytes - sectorSize);
+        const found = await readTable(limited, 2 * bytes, sectorSize);
+        expect(found?.faults).toEqual(['the second copy of the partition table is missing']);
+        seen.push(found?.table.partitions);
+      }
+      expect(seen).toEqual([...Array(4).fill(partitions), ...Array(3).fill(after.partitions)]);
+    },
+  );
+
+  test('is not replaced where its entries would lie in a partition', async () => {
+    const { disk, table } = await written(512);
+    await expect(replaceTable(disk, table)).rejects.toThrow(TypeError);
   });
 
   test('is absent on a disk of zeros, and on one that is too small', async () => {

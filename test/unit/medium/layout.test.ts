@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { surplusImages } from '../../../src/medium/fill.ts';
-import { layOut, layoutOf, parseSize, parseVolumes } from '../../../src/medium/layout.ts';
+import { grownTable, layOut, layoutOf, parseSize, parseVolumes } from '../../../src/medium/layout.ts';
 
 const mebibyte = 1024 * 1024;
 const plain = { bytes: 1024 * mebibyte, sectorSize: 512, volumes: [], storeBytes: mebibyte } as const;
@@ -19,6 +19,21 @@ describe('the layout of a medium', () => {
     ]);
     // What is left is shared evenly.
     expect(Math.abs(layout.store.bytes - (layout.volumes[1]?.bytes ?? 0))).toBeLessThanOrEqual(2 * mebibyte);
+  });
+
+  test('grows: its store to the end of the disk, and nothing else', () => {
+    for (const sectorSize of [512, 4096] as const) {
+      const options = { ...plain, sectorSize, volumes: parseVolumes('DATA:100M') };
+      const { table } = layOut(options);
+      const grown = layoutOf(grownTable(table, 3 * plain.bytes));
+      const larger = layOut({ ...options, bytes: 3 * plain.bytes });
+      expect({ ...grown, table: undefined }).toEqual({ ...larger, table: undefined });
+      expect(grown?.table.sectors).toBe(larger.table.sectors);
+      expect(grownTable(table, plain.bytes)).toEqual(table);
+      const [first, ...others] = table.partitions;
+      const moved = { ...table, partitions: [...others, { ...first, first: 1e7, last: 1e7 + 9 }] };
+      expect(() => grownTable(moved as typeof table, 3 * plain.bytes)).toThrow('lies behind the store');
+    }
   });
 
   test('has no place for BIOS with sectors of 4096 bytes', () => {
