@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { parse, stringify } from 'yaml';
 import type { RefreshReport } from '../../src/refresh/report.ts';
@@ -13,7 +13,7 @@ import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 
 /*
  * The tests of this file follow each other, from the first refresh of a site on. Two containers, which differ in their
- * overlays only, are built of Debian's packages and one of our own archive, hello; the medium gets tiny images, which no
+ * overlays only, are built of Debian's packages and one of our own archive, own-hello; the medium gets tiny images, which no
  * profile of the site makes.
  */
 
@@ -32,7 +32,7 @@ function siteKey(): SigningKey {
 }
 
 function publish(version: string): void {
-  const debs = [makeDeb({ name: 'hello', version })];
+  const debs = [makeDeb({ name: 'own-hello', version })];
   publishArchive(server.files, 'stable', upstream, { debs, date: new Date() });
 }
 
@@ -72,6 +72,13 @@ async function refresh(status: number, ...words: readonly string[]): Promise<Ref
   return report;
 }
 
+/** Runs a command where udev has found a file system on the block device with the number $1, as lsblk(8) reads it. */
+const withUdev = [
+  'mount -t tmpfs tmpfs /run && mkdir -p /run/udev/data',
+  "printf 'I:1\\nE:ID_FS_LABEL_ENC=REFRESHED\\nE:ID_FS_UUID_ENC=1111-AAAA\\nE:ID_FS_TYPE=ext4\\n' >/run/udev/data/b$1",
+  'shift; exec "$@"',
+].join('\n');
+
 /** Starts a refresh and kills it when a stage begins. */
 async function killedAt(stage: RegExp): Promise<void> {
   const run = startCommand(['refresh', '--jobs', '2'], { site: site.directory });
@@ -100,17 +107,19 @@ beforeAll(async () => {
   rmSync(join(site.directory, 'profiles/demo.yaml'));
   const box = {
     ...{ version: 1, suite: 'trixie', architecture: 'amd64', host: 'container' },
-    ...{ repositories: ['debian', 'debian-security', 'local'], packages: ['hello'], retention: { keep: 1 } },
+    ...{
+      repositories: ['debian', 'debian-security', 'local'],
+      packages: ['own-hello'],
+      retention: { keep: 1 },
+    },
+    image: { compression: { algorithm: 'lz4' } },
   };
   writeFileSync(told('profiles/box.yaml'), stringify(box));
   writeFileSync(told('profiles/twin.yaml'), stringify({ version: 1, extends: ['box'] }));
   configure(['sh', '-c', mail]);
   const { image } = addTinyImage(site.directory, 'healthy', siteKey(), '20261122.01');
   disk = told('lab.img');
-  await succeed(
-    ['medium', 'create', disk, '--size', '512M', '--volume', 'REFRESHTEST:16M', '--image', image],
-    { site: site.directory },
-  );
+  await succeed(['medium', 'create', disk, '--size', '512M', '--image', image], { site: site.directory });
 });
 afterAll(async () => {
   await server.close();
@@ -121,16 +130,23 @@ afterAll(async () => {
 
 describe('a site without an image', () => {
   test('has a plan, which makes nothing', async () => {
-    const loop = execFileSync('losetup', ['--find', '--show', '--partscan', disk], { encoding: 'utf8' });
-    const device = loop.trim();
+    const empty = told('empty.img');
+    writeFileSync(empty, Buffer.alloc(2 ** 20));
+    const device = execFileSync('losetup', ['--find', '--show', empty], { encoding: 'utf8' }).trim();
     onTestFinished(() => void execFileSync('losetup', ['--detach', device]));
-    configure(['sh', '-c', mail], ['REFRESHTEST', 'ABSENT']);
-    const { last } = await succeed(['refresh', '--plan'], { site: site.directory });
+    const number = readFileSync(`/sys/block/${basename(device)}/dev`, 'utf8').trim();
+    configure(['sh', '-c', mail], ['REFRESHED', 'UUID=1111-aaaa', 'ABSENT']);
+    const through = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', withUdev, 'sh', number];
+    const { last } = await succeed(['refresh', '--plan'], { site: site.directory, through });
     configure(['sh', '-c', mail]);
     expect(last?.['plan']).toMatchObject({
       mirrors: ['debian', 'debian-security', 'local'],
       profiles: [{ profile: 'box' }, { profile: 'twin' }],
-      media: [{ medium: 'REFRESHTEST', target: device }, { medium: 'ABSENT' }],
+      media: [
+        { medium: 'REFRESHED', target: device },
+        { medium: 'UUID=1111-aaaa', target: device },
+        { medium: 'ABSENT' },
+      ],
       ...{ prune: [], failures: [] },
     });
     expect(await imageNames()).toEqual(['tiny-20261122.01']);
@@ -209,13 +225,16 @@ describe('when upstream has something new, and a profile cannot be built', () =>
     const [box] = report.profiles;
     expect(box).toMatchObject({
       since: images.box,
-      gained: { kind: 'incremental', changes: [{ name: 'hello', kind: 'upgraded', from: '1.0', to: '2.0' }] },
+      gained: {
+        kind: 'incremental',
+        changes: [{ name: 'own-hello', kind: 'upgraded', from: '1.0', to: '2.0' }],
+      },
     });
     expect(report.media[0]).toMatchObject({ outcome: 'synced', added: [tiny] });
     expect(report.pruned.images.toSorted()).toEqual([images.box, images.twin]);
     expect(await imageNames()).not.toContain(images.box);
     const text = readFileSync(told('report.txt'), 'utf8');
-    expect(text).toMatch(/^ +~ +hello +1\.0 -> 2\.0$/m);
+    expect(text).toMatch(/^ +~ +own-hello +1\.0 -> 2\.0$/m);
     expect(text).toMatch(/^ {2}profile broken: .*no-such-package/m);
     // The newest images need layers of those that are gone.
     await succeed(['image', 'verify', 'box'], { site: site.directory });
