@@ -174,7 +174,8 @@ describe('a site without an image', () => {
     ]);
     // One of them makes the stage, the other one takes it.
     const packages = end.lines.filter(
-      ({ stage, state }) => /^(box|twin): packages$/.test(String(stage)) && state !== 'done',
+      ({ event, stage, state }) =>
+        event === 'stage' && state !== 'done' && /^(box|twin): packages$/.test(String(stage)),
     );
     expect(packages.map(({ state }) => String(state)).toSorted((a, b) => (a < b ? -1 : 1))).toEqual([
       'cached',
