@@ -64,13 +64,23 @@ export async function syncMirror(
   const threads = availableParallelism();
   const synced = await syncWithEngine(site.mirror, repository, { threads }, context);
   const fetched = await fetchLocked(site, repository, locked, context);
-  const removed = synced.reports.some(({ replaced }) => replaced)
-    ? await pruneAfterSync(
-        site.mirror,
-        repository,
-        { locked: locked.map(({ path }) => path), confirm },
-        context,
-      )
-    : 0;
+  const replaced = synced.reports.some((report) => report.replaced);
+  const removed = replaced ? await pruneUnneeded(site, repository, confirm, context) : 0;
   return { synced, removed, ...fetched };
+}
+
+/**
+ * Removes pool files of a repository that have not been needed for long enough, and notes since when others are not: what
+ * locks named until they were made anew, say, which a verification would find to be nobody's.
+ * @param confirm asked whether more of the pool may go than the limit of the repository
+ * @returns the number of files
+ */
+export async function pruneUnneeded(
+  site: Site,
+  repository: Repository,
+  confirm: (question: string) => Promise<boolean>,
+  context: Context,
+): Promise<number> {
+  const locked = (await lockedFiles(site.directory, repository.name)).map(({ path }) => path);
+  return await pruneAfterSync(site.mirror, repository, { locked, confirm }, context);
 }

@@ -1,6 +1,6 @@
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { syncMirror } from '../mirror/sync.ts';
+import { pruneUnneeded, syncMirror } from '../mirror/sync.ts';
 import { verifyRepository } from '../mirror/verify-repository.ts';
 import type { Repository, Site } from '../site/site.ts';
 import { namedContext } from './named.ts';
@@ -47,9 +47,17 @@ export async function refreshMirror(
   }
   const current = failures.length === 0;
   try {
+    // Locks that were made anew since may have let packages go. What was never published whole nobody may judge, unless
+    // it is only noted.
+    const mayJudge = report.published !== undefined || (repository.select ?? 'closure') === 'closure';
+    const removed = mayJudge ? await pruneUnneeded(site, repository, refuse, own) : 0;
     const options = { deep: false, changed: true, sample: undefined, now: new Date() };
     const { ok, skipped, wrong } = await verifyRepository(site, repository, options, own);
-    report = { ...report, verified: { files: ok + skipped, findings: wrong } };
+    report = {
+      ...report,
+      removed: report.removed + removed,
+      verified: { files: ok + skipped, findings: wrong },
+    };
     if (wrong > 0) {
       const found = new ReliveError('corrupt', `${wrong} findings in the mirror of ${repository.name}`, {
         hint: `relive mirror repair ${repository.name}`,
