@@ -544,9 +544,9 @@ export const commands: readonly CommandSpec[] = [
   },
   {
     name: 'image export',
-    summary: 'write an image as one file: an ISO that boots, a container',
+    summary: 'write an image as one file: an ISO that boots, a container, a bundle for another store',
     description:
-      'The ISO starts by BIOS and UEFI (for arm64 and armhf by UEFI), from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site. Containers become OCI archives, which podman and skopeo load; the tree of any image\nbecomes a tar archive. The same image gives the same bytes.',
+      'The ISO starts by BIOS and UEFI (for arm64 and armhf by UEFI), from a CD or written byte for byte to a USB stick. GRUB checks the signatures of all\nthat it reads by the public keys of the site. Containers become OCI archives, which podman and skopeo load; the tree of any image\nbecomes a tar archive. The same image gives the same bytes.\nA bundle is for relive image import on another machine; with --since only what the image named there does not have.',
     arguments: [
       { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
     ],
@@ -558,14 +558,68 @@ export const commands: readonly CommandSpec[] = [
       },
       { flags: '--oci <file>', description: 'an OCI archive, of a container', completes: 'file' },
       { flags: '--tar <file>', description: 'the whole tree as a tar archive', completes: 'file' },
+      {
+        flags: '--bundle <file>',
+        description: 'a bundle; - is standard output',
+        completes: 'file',
+      },
+      {
+        flags: '--since <image>',
+        description: 'of a bundle: leave out the layers of this image, which the receiver has',
+        completes: 'image',
+      },
     ],
     examples: [
       { command: 'relive image export demo --iso', says: 'the newest image of demo, into the store' },
       { command: 'relive image export demo-20261122.01 --iso /tmp/demo.iso', says: 'one image, elsewhere' },
       { command: 'relive image export box --oci box.tar', says: 'then: podman load --input box.tar' },
+      { command: 'relive image export demo --bundle demo.bundle', says: 'for another store' },
+      {
+        command:
+          'relive image export demo --bundle - --since demo-20261122.01 | ssh far relive image import -',
+        says: 'through a pipe, only what is new',
+      },
     ],
     mounts: ({ oci, tar }) => oci !== undefined || tar !== undefined,
     load: async () => await import('./image-export.ts'),
+  },
+  {
+    name: 'image flatten',
+    summary: 'make the next image of the newest one, with the same tree and without deltas',
+    description:
+      'The tree, the kernel, the initrd and the packages are the same, and proven to be; only the layers are new: a base and a kernel\nlayer. An image without deltas is left as it is. Older images stay as they are; when they go, so do the deltas.',
+    arguments: [
+      { name: '<image>', description: 'the newest image of a profile, or the profile', completes: 'image' },
+    ],
+    examples: [
+      { command: 'relive image flatten demo', says: 'of base, kernel and deltas make base and kernel' },
+    ],
+    mounts: true,
+    load: async () => await import('./image-flatten.ts'),
+  },
+  {
+    name: 'image import',
+    summary: 'bring the image of a bundle into the store',
+    description:
+      'Reads the bundle once. The manifest must be signed by a key of the site (keys/public.asc) or of --keyring before anything else\nis read; each layer is checked while it is received, and the image appears complete or not at all. Layers that the store has\nare not written again, nor those which an import that was cut off has received. Layers that are missing are named all at once.',
+    arguments: [{ name: '<file>', description: 'a bundle; - is standard input', completes: 'file' }],
+    options: [
+      {
+        flags: '--keyring <file>',
+        description: "trust these public keys instead of the site's, armoured or binary",
+        completes: 'file',
+      },
+      { flags: '--plan', description: 'say what would be done; only the head of the bundle is read' },
+    ],
+    examples: [
+      { command: 'relive image import demo.bundle', says: 'of a site whose keys this site has' },
+      { command: 'relive image import demo.bundle --plan', says: 'what is in it, and what is missing here' },
+      {
+        command: 'relive image import - --keyring other.asc <demo.bundle',
+        says: 'from a pipe, of another site',
+      },
+    ],
+    load: async () => await import('./image-import.ts'),
   },
   {
     name: 'image compare',

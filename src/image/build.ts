@@ -1,7 +1,7 @@
 import { constants, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
-import { type Context, inStage } from '../core/event.ts';
+import type { Context } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
 import { requirePrograms } from '../host/emulation.ts';
 import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
@@ -34,7 +34,6 @@ import type { Profile } from '../site/profile.ts';
 import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
 import { type Signer, signProgram } from './authenticode.ts';
-import { bootChecksums, bootConfiguration, bootSumsFile } from './boot-entry.ts';
 import {
   type Candidate,
   type CandidateTest,
@@ -53,10 +52,10 @@ import { gatherIngredients, type Ingredients } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
 import { writeLivePart } from './live-part.ts';
 import { packageFile } from './lock.ts';
-import { boots, formatManifest, type Manifest } from './manifest.ts';
+import type { Manifest } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
 import { type Pack, type PackedSystem, packFull } from './packing.ts';
-import { sealImage } from './seal.ts';
+import { sealSystem } from './publish.ts';
 import { secureBootSigner } from './secure-boot-keys.ts';
 import { cacheNeed, imageSize, type Need, overlaysSize, requireSpace } from './space.ts';
 import { requireMountable } from './stack-limits.ts';
@@ -67,7 +66,6 @@ import {
   readManifest,
   type StoredImage,
   stagingDirectory,
-  storePaths,
 } from './store.ts';
 
 /** Changed when an image is put together otherwise than before, so that a build does not call it unchanged. */
@@ -420,25 +418,8 @@ async function publish(built: Built, packing: Packing, tested: boolean, context:
       packed,
       output,
     });
-    const directory = join(staging, imageName(name));
-    await inStage(context, 'seal', async () => {
-      await mkdir(directory);
-      const text = formatManifest(described);
-      await writeFile(join(directory, 'manifest.json'), text);
-      if (boots(described) && output !== undefined) {
-        await writeFile(join(directory, 'boot.cfg'), bootConfiguration(described, text));
-        await writeFile(join(directory, bootSumsFile(described.boot)), bootChecksums(described, text));
-        await copyFile(join(output, kernelName), join(directory, kernelName));
-        await copyFile(join(output, initrdName), join(directory, initrdName));
-      }
-      const { sourceDateEpoch } = ingredients;
-      const places = new Map(packed.added.map(({ layer, file }) => [layer.digest, file]));
-      const sealed = packed.stack.map((layer) => ({
-        layer,
-        file: places.get(layer.digest) ?? storePaths.layer(site.store, layer),
-      }));
-      await sealImage(directory, sealed, described, key, sourceDateEpoch, context);
-    });
+    const sealing = { manifest: described, boot: output, packed, key, staging };
+    const directory = await sealSystem(site.store, sealing, context);
     const done = { manifest: described, unchanged: false };
     const why = tested ? untestable(described) : undefined;
     if (tested && why === undefined) {

@@ -25,7 +25,10 @@ const largestShare = 0.5;
 
 /** A system that is to be packed. */
 export interface PackableSystem {
-  readonly profile: Profile;
+  readonly profile: {
+    readonly host: string;
+    readonly image: { readonly compression: Profile['image']['compression'] };
+  };
   /** Where its tree is mounted. */
   readonly merged: string;
   /** The version of its kernel, if it has one. */

@@ -118,40 +118,65 @@ export async function stagingDirectory(store: string): Promise<string> {
   return directory;
 }
 
+/** The files of a layer in a store, without the directory: the layer itself and its hash tree. */
+function filesOfLayers(layers: readonly Pick<ManifestLayer, 'digest'>[]): string[] {
+  return layers.flatMap((layer) => [layerFile(layer), verityFile(layer)]);
+}
+
+/** What of a store is needed by none of its images. */
+export interface Unneeded {
+  /** Names of layers, hash trees, stacks and unfinished files in /live; nothing that is not ours. */
+  readonly live: readonly string[];
+  /** The image whose manifest is damaged: whose the layers are cannot be told, so all count as needed. */
+  readonly unsure?: string;
+}
+
+const liveNames = /^(?:[0-9a-f]{16}\.(?:squashfs|verity)|[a-z0-9-]+-\d{8}\.\d{2}\.module|\.tmp-.*)$/;
+
+/**
+ * Finds the files of a store, on a host or on a medium, that no image of it needs.
+ * @param layers count as needed although their images are not there yet
+ */
+export async function findUnneeded(
+  store: string,
+  layers: readonly Pick<ManifestLayer, 'digest'>[] = [],
+): Promise<Unneeded> {
+  const needed = new Set(filesOfLayers(layers));
+  for (const image of await listImages(store)) {
+    needed.add(`${image.name}.module`);
+    try {
+      for (const name of filesOfLayers((await readManifest(image)).layers)) needed.add(name);
+    } catch (error) {
+      if (!isReliveError(error, 'corrupt')) throw error;
+      return { live: [], unsure: image.name };
+    }
+  }
+  const names = await directoryEntries(storePaths.layers(store));
+  return { live: names.filter((name) => liveNames.test(name) && !needed.has(name)) };
+}
+
 /** What was removed because no image names it. */
-export interface Orphans {
+export interface Orphans extends Pick<Unneeded, 'unsure'> {
   readonly layers: number;
   /** Of the layers and their hash trees. */
   readonly bytes: number;
-  /** The image whose manifest is damaged: whose the layers are cannot be told, so all were kept. */
-  readonly unsure?: string;
 }
 
 /** Removes layers, hash trees, stacks and pins that no image names. The caller holds the lock. */
 export async function removeOrphans(store: string): Promise<Orphans> {
-  const used = new Set<string>();
-  for (const image of await listImages(store)) {
-    used.add(`${image.name}.module`);
-    try {
-      for (const layer of (await readManifest(image)).layers)
-        for (const name of [layerFile(layer), verityFile(layer)]) used.add(name);
-    } catch (error) {
-      if (!isReliveError(error, 'corrupt')) throw error;
-      return { layers: 0, bytes: 0, unsure: image.name };
-    }
-  }
-  let [layers, bytes] = [0, 0];
-  for (const name of await directoryEntries(storePaths.layers(store))) {
-    if (used.has(name)) continue;
+  const { live, unsure } = await findUnneeded(store);
+  if (unsure !== undefined) return { layers: 0, bytes: 0, unsure };
+  let bytes = 0;
+  for (const name of live) {
     const file = join(storePaths.layers(store), name);
     bytes += await bytesOf(file);
-    if (name.endsWith('.squashfs')) layers += 1;
     await rm(file, { force: true });
   }
+  const images = new Set((await listImages(store)).map(({ name }) => name));
   for (const name of await directoryEntries(storePaths.pins(store))) {
-    if (!used.has(`${name}.module`)) await rm(storePaths.pin(store, name), { force: true });
+    if (!images.has(name)) await rm(storePaths.pin(store, name), { force: true });
   }
-  return { layers, bytes };
+  return { layers: live.filter((name) => name.endsWith('.squashfs')).length, bytes };
 }
 
 /** The bytes of a file, or of the files in a directory; none of what is not there. */
@@ -174,7 +199,8 @@ export interface PackedLayer {
  * Publishes an image: its layers and its stack first, then its directory by one rename. The caller holds the lock.
  * @param staged the complete, sealed image directory, on the store's file system
  * @param stack all layers of the manifest, bottom first
- * @param added those that are not in the store yet, each with its file and that of its hash tree, on the store's file system
+ * @param added those that are not in the store yet, each with its file and that of its hash tree, on the store's file system;
+ *   one of the two may be where it belongs already
  */
 export async function publishImage(
   store: string,
@@ -200,6 +226,7 @@ export async function publishImage(
 }
 
 async function addFile(target: string, digest: string, file: string): Promise<void> {
+  if (file === target) return;
   if (await exists(target)) {
     // Named by a part of the layer's digest: another content is damage, or else a collision.
     if ((await digestFile(target, 'sha256')).digest !== digest) {

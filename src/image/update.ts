@@ -13,7 +13,7 @@ import { packFull, packOnto } from './packing.ts';
 import { type SecurityChange, securityChanges } from './security.ts';
 import { imageSize, overlaysSize } from './space.ts';
 import { findImage, newestImage, readManifest, type StoredImage } from './store.ts';
-import { verifyImage } from './verify.ts';
+import { requireIntact } from './verify.ts';
 
 export interface UpdateOptions {
   /** Use what the mirror has, and no network. */
@@ -38,7 +38,11 @@ export async function updateImage(
   context: Context,
 ): Promise<BuildResult> {
   const parent = await parentOf(site, profile, from);
-  if (parent !== undefined && !full) await requireIntact(site, parent, context);
+  if (parent !== undefined && !full) {
+    // Whatever is wrong with an image would be wrong with all that are made on it.
+    const hint = `relive update ${parent.profile} --full makes an image that needs nothing of it; --from builds upon another one`;
+    await requireIntact(site.store, parent, await trustedKeys(site), hint, context);
+  }
   const chosen = from === undefined ? undefined : parent;
   const pack = full ? packFull : packOnto(site.store, chosen);
   const serves: (newest: BuildResult['manifest']) => boolean = ({ kind }) => !full || kind === 'full';
@@ -117,15 +121,5 @@ async function parentOf(
   if (image.profile === profile.name) return image;
   throw new ReliveError('usage', `${image.name} is an image of ${image.profile}, not of ${profile.name}`, {
     hint: `relive image list shows those of ${profile.name}`,
-  });
-}
-
-/** Whatever is wrong with an image would be wrong with all that are made on it. */
-async function requireIntact(site: Site, image: StoredImage, context: Context): Promise<void> {
-  const findings = await verifyImage(site.store, image, await trustedKeys(site), context);
-  const [first] = findings;
-  if (first === undefined) return;
-  throw new ReliveError('corrupt', `${image.name} is damaged: ${first.path}: ${first.detail}`, {
-    hint: `relive update ${image.profile} --full makes an image that needs nothing of it; --from builds upon another one`,
   });
 }

@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isReliveError, messageOf, systemCode } from '../core/error.ts';
+import { isReliveError, messageOf, ReliveError, systemCode } from '../core/error.ts';
 import type { Context, Finding, FindingKind } from '../core/event.ts';
 import { digestFile, exists } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
@@ -16,23 +16,37 @@ interface Expected {
   readonly digest: string;
 }
 
+/** What became of a check of an image's directory. */
+export interface SealedCheck {
+  readonly findings: readonly Finding[];
+  /** Of an authentic manifest. */
+  readonly manifest: Manifest | undefined;
+}
+
+/** Reports findings and keeps them. */
+function collector(context: Context): { readonly findings: Finding[]; readonly find: Find } {
+  const findings: Finding[] = [];
+  return {
+    findings,
+    find: (kind, path, detail) => {
+      const finding = { event: 'finding', kind, path, detail } as const;
+      findings.push(finding);
+      context.emit(finding);
+    },
+  };
+}
+
 /**
- * Checks an image from the signatures down to every layer, and reports each fault as a finding.
- * @param keyring the public keys that are trusted: armoured text or the path of a keyring
- * @returns the findings; none means that the image is what its signer made
+ * Checks the directory of an image, wherever it lies: signatures, lists, what follows from the manifest, kernel and initrd; not
+ * the layers.
+ * @param keyring as for `verifyImage`
  */
-export async function verifyImage(
-  store: string,
+export async function verifySealed(
   image: StoredImage,
   keyring: string,
   context: Context,
-): Promise<readonly Finding[]> {
-  const findings: Finding[] = [];
-  const find = (kind: FindingKind, path: string, detail: string): void => {
-    const finding = { event: 'finding', kind, path, detail } as const;
-    findings.push(finding);
-    context.emit(finding);
-  };
+): Promise<SealedCheck> {
+  const { findings, find } = collector(context);
   const manifestFile = join(image.directory, 'manifest.json');
   // Nothing of a manifest is believed, not even for looking further, unless its signature is good.
   const authentic = await verifySignature(manifestFile, keyring, find, context);
@@ -44,7 +58,7 @@ export async function verifyImage(
     if (path !== manifestFile) await verifySignature(path, keyring, find, context);
   }
   await checkSums(image, sealed, find);
-  if (text === undefined || manifest === undefined) return findings;
+  if (text === undefined || manifest === undefined) return { findings, manifest };
   if (manifest.image !== image.name) {
     find(
       'inconsistent',
@@ -55,21 +69,29 @@ export async function verifyImage(
   if (boots(manifest)) {
     await checkText(join(image.directory, 'boot.cfg'), bootConfiguration(manifest, text), find);
     await checkText(join(image.directory, bootSumsFile(manifest.boot)), bootChecksums(manifest, text), find);
+    await checkFile({ path: join(image.directory, 'vmlinuz'), ...manifest.kernel }, find, context);
+    await checkFile({ path: join(image.directory, 'initrd.img'), ...manifest.initrd }, find, context);
   }
-  await checkText(storePaths.stack(store, image.name), stackText(manifest.layers), find);
+  await checkStrangers(image, sealed, find);
+  return { findings, manifest };
+}
 
-  const files: Expected[] = [
-    ...(boots(manifest)
-      ? [
-          { path: join(image.directory, 'vmlinuz'), ...manifest.kernel },
-          { path: join(image.directory, 'initrd.img'), ...manifest.initrd },
-        ]
-      : []),
-    ...manifest.layers.flatMap((layer) => [
-      { path: storePaths.layer(store, layer), size: layer.size, digest: layer.digest },
-      { path: storePaths.verity(store, layer), size: layer.verity.size, digest: layer.verity.digest },
-    ]),
-  ];
+/**
+ * Checks an image from the signatures down to every layer, and reports each fault as a finding.
+ * @param keyring the public keys that are trusted: armoured text or the path of a keyring
+ * @returns the findings; none means that the image is what its signer made
+ */
+export async function verifyImage(
+  store: string,
+  image: StoredImage,
+  keyring: string,
+  context: Context,
+): Promise<readonly Finding[]> {
+  const { findings: ofDirectory, manifest } = await verifySealed(image, keyring, context);
+  if (manifest === undefined) return ofDirectory;
+  const { findings, find } = collector(context);
+  await checkText(storePaths.stack(store, image.name), stackText(manifest.layers), find);
+  const files = expectedLayers(store, manifest);
   const total = files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   for (const file of files) {
@@ -84,8 +106,32 @@ export async function verifyImage(
       item: file.path,
     });
   }
-  await checkStrangers(image, sealed, find);
-  return findings;
+  return [...ofDirectory, ...findings];
+}
+
+/** The layers of an image and their hash trees, as they must be in a store. */
+function expectedLayers(store: string, { layers }: Manifest): Expected[] {
+  return layers.flatMap((layer) => [
+    { path: storePaths.layer(store, layer), size: layer.size, digest: layer.digest },
+    { path: storePaths.verity(store, layer), size: layer.verity.size, digest: layer.verity.digest },
+  ]);
+}
+
+/**
+ * Refuses an image that is damaged.
+ * @param hint what to do instead of using it
+ * @throws ReliveError `corrupt`, naming the first fault
+ */
+export async function requireIntact(
+  store: string,
+  image: StoredImage,
+  keyring: string,
+  hint: string,
+  context: Context,
+): Promise<void> {
+  const [first] = await verifyImage(store, image, keyring, context);
+  if (first === undefined) return;
+  throw new ReliveError('corrupt', `${image.name} is damaged: ${first.path}: ${first.detail}`, { hint });
 }
 
 /** What the reports call the verification of an image. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { digestFile, exists, explainDiskFull, syncDirectory, writeFileAtomic } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
@@ -15,7 +15,14 @@ import {
 } from '../image/manifest.ts';
 import { decide, type Retention } from '../image/retention.ts';
 import { sealedFiles, signedFiles } from '../image/seal.ts';
-import { findImage, listImages, readManifest, type StoredImage, storePaths } from '../image/store.ts';
+import {
+  findImage,
+  findUnneeded,
+  listImages,
+  readManifest,
+  type StoredImage,
+  storePaths,
+} from '../image/store.ts';
 import { makeEnvironment } from './environment.ts';
 
 /** What a PC can boot. */
@@ -401,25 +408,11 @@ export async function unneededFiles(
   root: string,
   wanted: readonly WantedImage[] = [],
 ): Promise<readonly string[]> {
-  const used = new Set(wanted.flatMap(({ manifest }) => liveFiles(manifest)).map(({ name }) => name));
-  for (const image of await listImages(root)) {
-    used.add(`${image.name}.module`);
-    try {
-      for (const { name } of liveFiles(await readManifest(image))) used.add(name);
-    } catch (error) {
-      if (!isReliveError(error, 'corrupt')) throw error;
-      // Whose layers these are cannot be told while a manifest is damaged.
-      return [];
-    }
-  }
-  const names = await readdir(storePaths.layers(root)).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
-  });
-  const ours = /^(?:[0-9a-f]{16}\.(?:squashfs|verity)|[a-z0-9-]+-\d{8}\.\d{2}\.module|\.tmp-.*)$/;
-  const unneeded = names
-    .filter((name) => ours.test(name) && !used.has(name))
-    .map((name) => join('live', name));
+  const { live } = await findUnneeded(
+    root,
+    wanted.flatMap(({ manifest }) => manifest.layers),
+  );
+  const unneeded = live.map((name) => join('live', name));
   return [...unneeded, ...((await exists(storePaths.temporary(root))) ? ['.tmp'] : [])];
 }
 

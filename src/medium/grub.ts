@@ -5,8 +5,8 @@ import type { Context } from '../core/event.ts';
 import { home } from '../core/home.ts';
 import { exists } from '../host/files.ts';
 import { run } from '../host/process.ts';
+import { tarOf } from '../host/tar.ts';
 import { programSection, type Signer, signProgram } from '../image/authenticode.ts';
-import { tarOf } from './tar.ts';
 
 /** `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. The others: UEFI on ARM. */
 export type GrubPlatform = 'pc' | 'efi' | 'arm64-efi' | 'arm-efi';

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { tarOf } from '../../../src/host/tar.ts';
 import { volumeIdOf, xorrisoPercent } from '../../../src/medium/iso.ts';
-import { tarOf } from '../../../src/medium/tar.ts';
 
 function temporary(): string {
   const path = mkdtempSync(join(tmpdir(), 'relive-test-medium-'));
