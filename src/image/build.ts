@@ -324,7 +324,7 @@ async function buildLayers(
     ...(profile.live ? [await filesStage({ name: 'relive', overlays: [liveFiles], sourceDateEpoch })] : []),
     await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
     await configureStage({ profile, sources: upstream, sourceDateEpoch }),
-    ...(profile.persist.length === 0 ? [] : [await persistStage(profile.persist)]),
+    ...(profile.persist.length === 0 && profile.identity === undefined ? [] : [await persistStage(profile)]),
     ...(profile.host === 'container'
       ? []
       : [await liveStage({ initrd: profile.image.initrd, health: profile.boot.health, sourceDateEpoch })]),

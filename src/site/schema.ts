@@ -18,6 +18,8 @@ export const scriptPoints = ['bootstrap', 'packages', 'files', 'configure', 'liv
 export const scriptPlaces = ['system', 'host'] as const;
 /** How the data of a path come from their volume. */
 export const persistWays = ['link', 'bind'] as const;
+/** What tells a machine from another one with the same image. */
+export const identityParts = ['machine-id', 'ssh-host-keys', 'hostname'] as const;
 
 /** mksquashfs(1): the levels of those compressors that have some. */
 const levels: Readonly<Record<string, readonly [number, number]>> = {
@@ -358,6 +360,10 @@ const persistent = {
     description:
       'Whether the boot stops when the volume cannot be had; else the data are in RAM. Unless given: false',
   }),
+  grow: z.boolean().meta({
+    description:
+      'Whether the file system of the volume (ext4) is made as large as its disk or partition at boot. Unless given: false',
+  }),
 };
 
 /** Each path once, and none inside another one. */
@@ -382,6 +388,7 @@ const persist = z
       how: persistent.how.optional(),
       seed: persistent.seed.optional(),
       required: persistent.required.optional(),
+      grow: persistent.grow.optional(),
     }),
   )
   .superRefine(checkPersistent)
@@ -393,10 +400,24 @@ const effectivePersist = z
       how: persistent.how.default('link'),
       seed: persistent.seed.default(true),
       required: persistent.required.default(false),
+      grow: persistent.grow.default(false),
     }),
   )
   .superRefine(checkPersistent)
   .meta(persistMeta);
+
+const identity = z
+  .strictObject({
+    volume: syntax.volumeName.meta({
+      description: 'Where it is kept: the label of a file system, or UUID=...',
+    }),
+    keep: z
+      .array(z.enum(identityParts))
+      .min(1, 'one or more of them')
+      .default([...identityParts])
+      .meta({ description: `Unless given: ${identityParts.join(', ')}` }),
+  })
+  .meta({ description: 'What tells this machine from another one with the same image, kept on a volume.' });
 
 const count = (least: number) =>
   z.int().min(least, `a whole number from ${least}`).max(10_000, `a whole number from ${least}`);
@@ -616,6 +637,7 @@ export const profileSchema = z
       .optional()
       .meta({ description: 'Units of systemd.' }),
     persist: persist.optional(),
+    identity: identity.optional(),
     image: z
       .strictObject({ compression: compression.optional(), initrd: initrd.optional() })
       .optional()
@@ -720,6 +742,7 @@ export const effectiveSchema = z
       .superRefine(checkServices)
       .prefault({}),
     persist: effectivePersist.default([]),
+    identity: identity.optional(),
     image: z
       .strictObject({
         compression: compression.default({ algorithm: 'zstd', level: 9 }),

@@ -283,7 +283,7 @@ export const kernelParameter = pattern(
 
 /** Directories without which nothing boots, or which are the kernel's, and all below them. */
 const systemsOwn =
-  /^\/(bin|boot|dev|lib|lib32|lib64|libx32|proc|run|sbin|sys|tmp|usr(?!\/local(\/|$))|volumes|etc\/systemd|var\/lib\/dpkg)(\/|$)/;
+  /^\/(bin|boot|dev|lib|lib32|lib64|libx32|proc|run|sbin|sys|tmp|usr(?!\/local(\/|$))|volumes|etc\/systemd|etc\/machine-id|etc\/hostname|var\/lib\/dpkg)(\/|$)/;
 /** Those of which parts may be kept, but not all. */
 const inParts = new Set(['/etc', '/var', '/var/lib']);
 

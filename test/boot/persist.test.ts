@@ -8,14 +8,35 @@ import { diskOf, grubCd, MenuMachine, writeBlock } from '../fixtures/menu.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
 
-/** Writes into what is kept, and beside it; nothing unless the image is the incremental one. */
+/** Directories of the running system, but the kernel's own and the volumes. */
+const everywhere = 'find / \\( -path /proc -o -path /sys -o -path /dev -o -path /volumes \\) -prune -o';
+
+/** Writes into what is kept, and into every directory beside it; nothing unless the image is the incremental one. */
+const notes = `#!/bin/sh
+[ -e /opt/new ] && [ ! -e /opt/old ] || exit 1
+for place in /srv/notes /var/local/bound /srv/loose; do
+	mkdir -p $place
+	echo boot >>$place/log
+done
+hostname >>/srv/notes/identity
+cat /etc/machine-id >>/srv/notes/identity
+ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub >>/srv/notes/identity
+grep -c renamed-machine /etc/hosts >>/srv/notes/identity
+echo renamed-machine >/etc/hostname
+${everywhere} -name .written -print | wc -l >>/srv/notes/found
+${everywhere} -type d -print | while read -r directory; do
+	{ echo written >"$directory/.written"; } 2>/dev/null
+done
+${everywhere} -name .written -print | wc -l >>/srv/notes/written
+`;
 const unit = `[Unit]
 Description=Take notes
+After=relive-identity.service
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -c '[ -e /opt/new ] && [ ! -e /opt/old ] && for place in /srv/notes /var/local/bound /srv/loose; do mkdir -p $place; echo boot >>$place/log; done'
+ExecStart=/usr/local/sbin/notes
 
 [Install]
 WantedBy=multi-user.target
@@ -40,15 +61,19 @@ beforeAll(async () => {
   writeFileSync(join(overlay, 'etc/systemd/system/notes.service'), unit);
   mkdirSync(join(overlay, 'usr/local/bin'), { recursive: true });
   writeFileSync(join(overlay, 'usr/local/bin/notes-kept'), program, { mode: 0o755 });
+  mkdirSync(join(overlay, 'usr/local/sbin'), { recursive: true });
+  writeFileSync(join(overlay, 'usr/local/sbin/notes'), notes, { mode: 0o755 });
   const profiles = {
     kept: `version: 1
 extends: [demo]
+packages: [openssh-server]
 services: {enable: [notes]}
 boot:
   checksum: sha512
   health: {units: [notes, systemd-journald], script: /usr/local/bin/notes-kept, timeout: 20}
+identity: {volume: DATA}
 persist:
-  - {path: /srv/notes, volume: DATA}
+  - {path: /srv/notes, volume: DATA, grow: true}
   - {path: /var/local/bound, volume: DATA, how: bind, owner: "nobody:nogroup", mode: "0750"}
 `,
     strict: 'version: 1\nextends: [kept]\npersist: [{path: /srv/notes, volume: DATA, required: true}]\n',
@@ -81,7 +106,7 @@ async function boot(profile: string, disks: readonly string[]): Promise<CommandE
   const log = join(temporaryDirectory(), 'console.log');
   const end = await runCommand(
     [
-      ...['vm', profile, '--accel', 'tcg', '--timeout', '400', '--log', log],
+      ...['vm', profile, '--accel', 'tcg', '--timeout', '900', '--log', log],
       ...disks.flatMap((file) => ['--disk', file]),
     ],
     { site: site.directory },
@@ -98,12 +123,29 @@ describe('persistent data of an incremental image', () => {
     expect(debugfs('stat /var/local/bound')).toMatch(/Mode: +0750[^]*User: +65534 +Group: +65534/);
     expect(debugfs('ls /srv')).not.toContain('loose');
     debugfs('rm /srv/notes/deep/seed');
+    execFileSync('truncate', ['--size=96M', disk]);
 
     expect(await boot('kept', [disk])).toMatchObject({ status: 0, last: { ok: true, clean: true } });
     expect(debugfs('cat /srv/notes/log')).toBe('boot\nboot\n');
     expect(debugfs('cat /var/local/bound/log')).toBe('boot\nboot\n');
     // What was removed stays so: the image is asked once.
     expect(debugfs('ls /srv/notes/deep')).not.toContain('seed');
+
+    // Nothing else: of what was written into every directory only what the volumes have is there.
+    expect(debugfs('cat /srv/notes/found')).toBe('0\n0\n');
+    expect(Number(debugfs('cat /srv/notes/written').split('\n')[0])).toBeGreaterThan(1000);
+    // But the machine is the one that it was: its name, its id, its host key.
+    const identity = debugfs('cat /srv/notes/identity').split('\n');
+    expect(identity[0]).toBe('kept');
+    expect(identity[4]).toBe('renamed-machine');
+    expect(identity[1]).toMatch(/^[0-9a-f]{32}$/);
+    expect(identity[5]).toBe(identity[1]);
+    expect(identity[2]).toMatch(/SHA256:.*ED25519/);
+    expect(identity[6]).toBe(identity[2]);
+    expect(identity[7]).toBe('1');
+    expect(debugfs('stat /etc/ssh/ssh_host_ed25519_key')).toContain('Mode:  0600');
+    // The volume has grown with its disk.
+    expect(debugfs('show_super_stats -h')).toMatch(/^Block count: +(24576|98304)$/m);
   });
 
   test('are in RAM where the volume is missing, and the console says so; an image that needs them is not healthy, and its last trial leads back', async () => {

@@ -13,6 +13,15 @@ const files = [
   ['persist/relive-persist.service', 'usr/lib/systemd/system/relive-persist.service', 0o644],
 ] as const;
 
+/** Those of the machine's identity. */
+const identityFiles = [
+  ['persist/relive-identity', 'usr/lib/relive/identity', 0o755],
+  ['persist/relive-identity.service', 'usr/lib/systemd/system/relive-identity.service', 0o644],
+  ['persist/relive-identity.path', 'usr/lib/systemd/system/relive-identity.path', 0o644],
+] as const;
+
+/** What runtime/persist and the initramfs read: the volume and what is kept, then the name that the image gives. */
+const identityConfiguration = 'usr/lib/relive/identity.conf';
 /** What runtime/persist reads: a line for each path, tabs between its fields. */
 const configuration = 'usr/lib/relive/persist.conf';
 /** Below it lies, by its path, what an empty volume gets the first time. */
@@ -25,25 +34,34 @@ function volumeName({ volume }: Persistent): string {
   return volume.replace(/^UUID=/, '');
 }
 
-function configurationLine({ path, volume, how, owner, mode, seed, required }: Persistent): string {
+function configurationLine({ path, volume, how, owner, mode, seed, required, grow }: Persistent): string {
   const fields = [
     ...[path, volume, how, owner ?? '-', mode ?? '-'],
-    ...[seed ? 'seed' : '-', required ? 'required' : '-'],
+    ...[seed ? 'seed' : '-', required ? 'required' : '-', grow ? 'grow' : '-'],
   ];
   return `${fields.join('\t')}\n`;
 }
 
 /**
  * Makes places of persistent data in a system: symbolic links into /volumes, or directories that the volume's are bound
- * to, and the unit that brings the volumes at boot. What the system has at a linked path becomes the volume's seed.
+ * to, and the units that bring the volumes at boot. What the system has at a linked path becomes the volume's seed.
  */
-export async function persistStage(persist: readonly Persistent[]): Promise<Stage> {
+export async function persistStage({
+  persist,
+  identity,
+  hostname,
+}: Pick<Profile, 'persist' | 'identity' | 'hostname'>): Promise<Stage> {
+  const own = identity === undefined ? files : [...files, ...identityFiles];
   const digests = await Promise.all(
-    files.map(async ([source]) => sha256(await readFile(join(home, 'runtime', source)))),
+    own.map(async ([source]) => sha256(await readFile(join(home, 'runtime', source)))),
   );
   return {
     name: 'persist',
-    inputs: { persist, files: files.map(([, target, mode], index) => [target, mode, digests[index]]) },
+    inputs: {
+      persist,
+      files: own.map(([, target, mode], index) => [target, mode, digests[index]]),
+      ...(identity === undefined ? {} : { identity, hostname }),
+    },
     work: async ({ root, chroot: enter }) => {
       const chroot = await enter();
       for (const entry of persist) {
@@ -53,13 +71,19 @@ export async function persistStage(persist: readonly Persistent[]): Promise<Stag
           await chroot.run('mkdir', ['--parents', entry.path]);
         }
       }
-      for (const [source, target, mode] of files) {
+      for (const [source, target, mode] of own) {
         await mkdir(dirname(join(root, target)), { recursive: true });
         await copyFile(join(home, 'runtime', source), join(root, target));
         await chmod(join(root, target), mode);
       }
       await writeFile(join(root, configuration), persist.map(configurationLine).join(''));
-      await chroot.run('systemctl', ['enable', 'relive-persist.service'], { onLine: () => undefined });
+      const units = ['relive-persist.service'];
+      if (identity !== undefined) {
+        const { volume, keep } = identity;
+        await writeFile(join(root, identityConfiguration), `${volume}\t${keep.join(' ')}\n${hostname}\n`);
+        units.push('relive-identity.service', 'relive-identity.path');
+      }
+      await chroot.run('systemctl', ['enable', ...units], { onLine: () => undefined });
     },
   };
 }

@@ -3,7 +3,7 @@ import { frozen } from '../../../src/image/check.ts';
 import type { LocatedMap } from '../../../src/site/yaml.ts';
 
 const located: LocatedMap = { kind: 'map', at: { file: '/p.yaml', line: 1, column: 1 }, entries: new Map() };
-const kept = { volume: 'DATA', how: 'link', seed: true, required: false } as const;
+const kept = { volume: 'DATA', how: 'link', seed: true, required: false, grow: false } as const;
 
 test('files of packages below a persistent path are named, but for those in /etc', () => {
   const contents = new Map([

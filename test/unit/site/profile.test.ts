@@ -617,7 +617,9 @@ describe('persist', () => {
       base: 'version: 1\npersist:\n  - {path: /srv, volume: DATA, how: bind}\n  - {path: /home, volume: HOME}\n',
       one: `${profileText}extends: [base]\nexclude: {persist: [/home]}\npersist: [{path: /srv, volume: DATA, required: true}]\n`,
     });
-    expect(persist).toEqual([{ path: '/srv', volume: 'DATA', how: 'bind', seed: true, required: true }]);
+    expect(persist).toEqual([
+      { path: '/srv', volume: 'DATA', how: 'bind', seed: true, required: true, grow: false },
+    ]);
   });
 
   test.each([
