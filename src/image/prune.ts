@@ -1,5 +1,6 @@
 import type { Context } from '../core/event.ts';
 import type { Site } from '../site/site.ts';
+import { listChannels } from './channel.ts';
 import { bootedImage, pinnedImages, type Removed, removeImages } from './remove.ts';
 import { type Decision, decide, retentionOf } from './retention.ts';
 import { listImages } from './store.ts';
@@ -13,7 +14,11 @@ export async function decideImages(site: Site, profiles: readonly string[]): Pro
   const images = (await listImages(site.store)).filter(
     ({ profile }) => profiles.length === 0 || profiles.includes(profile),
   );
-  const untouchable = { pinned: await pinnedImages(site.store), booted: await bootedImage() };
+  const untouchable = {
+    pinned: await pinnedImages(site.store),
+    channels: new Set((await listChannels(site.store)).map(({ image }) => image)),
+    booted: await bootedImage(),
+  };
   const decisions: Decision[] = [];
   for (const profile of new Set(images.map((image) => image.profile))) {
     const own = images.filter((image) => image.profile === profile);

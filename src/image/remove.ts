@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { syncDirectory } from '../host/files.ts';
+import { listChannels } from './channel.ts';
 import {
   bytesOf,
   directoryEntries,
@@ -58,7 +59,7 @@ export async function bootedImage(): Promise<string | undefined> {
 /**
  * Removes images: each one's directory first, by one rename, so that it is there whole or not at all; then its ISO, and
  * the layers that no other image names. Cut off at any point, the next run that writes to the store removes the rest.
- * @throws ReliveError `configuration` for one that is pinned or runs here, before anything is removed; `locked`
+ * @throws ReliveError `configuration` for one that is pinned, in a channel or runs here, before anything is removed; `locked`
  */
 export async function removeImages(
   store: string,
@@ -66,7 +67,14 @@ export async function removeImages(
   context: Context,
 ): Promise<Removed> {
   const [pinned, booted] = [await pinnedImages(store), await bootedImage()];
+  const channels = await listChannels(store);
   for (const { name } of images) {
+    const channel = channels.find(({ image }) => image === name);
+    if (channel !== undefined) {
+      throw new ReliveError('configuration', `${name} is what the channel ${channel.channel} names`, {
+        hint: `relive channel set ${channel.channel} with another image, or relive channel remove ${channel.channel} ${channel.profile}`,
+      });
+    }
     if (pinned.has(name)) {
       throw new ReliveError('configuration', `${name} is pinned`, { hint: `relive image unpin ${name}` });
     }

@@ -18,6 +18,8 @@ export interface Decision {
 export interface Protected {
   /** Names of images that somebody has pinned. */
   readonly pinned: ReadonlySet<string>;
+  /** Names of images that channels name. */
+  readonly channels?: ReadonlySet<string>;
   /** The name of the image that this machine runs, if it runs one. */
   readonly booted: string | undefined;
 }
@@ -50,7 +52,7 @@ const periods = [
 export function decide(
   images: readonly StoredImage[],
   policy: Retention | undefined,
-  { pinned, booted }: Protected,
+  { pinned, channels, booted }: Protected,
 ): Decision[] {
   const reasons = new Map(images.map(({ name }) => [name, [] as string[]]));
   const keep = ({ name }: StoredImage, reason: string): void => void reasons.get(name)?.push(reason);
@@ -58,6 +60,7 @@ export function decide(
     if (index === 0) keep(image, 'the newest');
     else if (index < (policy?.keep ?? 0)) keep(image, `among the newest ${policy?.keep}`);
     if (pinned.has(image.name)) keep(image, 'pinned');
+    if (channels?.has(image.name) === true) keep(image, 'in a channel');
     if (image.name === booted) keep(image, 'running here');
     if (policy === undefined) keep(image, 'the profile has no retention');
   }

@@ -83,8 +83,10 @@ describe('the package', () => {
         text.replaceAll('/usr/bin/relive', '/bin/true').replace(/^Documentation=.*\n/m, ''),
       );
     }
-    const timers = ['mirror', 'refresh'].map((name) => join(copy, `relive-${name}@srv-relive.timer`));
-    const analyze = spawnSync('systemd-analyze', ['verify', ...timers], {
+    const analysed = ['mirror@srv-relive.timer', 'refresh@srv-relive.timer', 'serve@srv-relive.service'].map(
+      (name) => join(copy, `relive-${name}`),
+    );
+    const analyze = spawnSync('systemd-analyze', ['verify', ...analysed], {
       encoding: 'utf8',
       env: { ...process.env, SYSTEMD_UNIT_PATH: `${copy}:` },
     });
@@ -191,6 +193,7 @@ describe('installed by apt in a fresh Debian 13', () => {
       'usr/share/fish/vendor_completions.d/relive.fish',
       'usr/lib/systemd/system/relive-mirror@.timer',
       'usr/lib/systemd/system/relive-refresh@.timer',
+      'usr/lib/systemd/system/relive-serve@.service',
       'usr/share/doc/relive/examples/site/relive.yaml',
       'usr/share/relive/profiles/demo/profile.yaml',
     ]) {

@@ -32,7 +32,10 @@ export interface TreeOptions {
 /** Where relive is installed; it finds profiles/ and runtime/ beside dist/. */
 const home = 'usr/share/relive';
 const documents = 'usr/share/doc/relive';
-const units = ['mirror', 'refresh'].flatMap((name) => [`relive-${name}@.service`, `relive-${name}@.timer`]);
+const units = [
+  ...['mirror', 'refresh'].flatMap((name) => [`relive-${name}@.service`, `relive-${name}@.timer`]),
+  'relive-serve@.service',
+];
 
 function text(path: string, content: string, mode: PackagedFile['mode'] = 0o644): PackagedFile {
   return { path, content: Buffer.from(content), mode };
