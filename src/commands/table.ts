@@ -947,6 +947,27 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./live-plan.ts'),
   },
   {
+    name: 'live pull',
+    summary: 'fetch an image from a served store',
+    description:
+      'Into the store of the medium, into --store, or into RAM where neither can be written. Only layers that are missing; what was cut off is\ngone on with; the image appears when all of it was read and is what its signer made. Without a name: what the channel says, else the newest\nimage of the profile that runs. /etc/relive/live.yaml may say "from" and "channel".',
+    arguments: [{ name: '[image]', description: 'an image, or a profile' }],
+    options: [
+      { flags: '--from <url>', description: 'the served store: http://HOST:3143/store' },
+      { flags: '--channel <name>', description: 'the channel to follow' },
+      { flags: '--store <dir>', description: 'a store on a volume', completes: 'directory' },
+    ],
+    needsRoot: true,
+    examples: [
+      { command: 'relive live pull', says: 'as /etc/relive/live.yaml says' },
+      {
+        command: 'relive live pull --from http://server:3143/store --channel stable',
+        says: 'what stable names',
+      },
+    ],
+    load: async () => await import('./live-pull.ts'),
+  },
+  {
     name: 'live apply',
     summary: 'bring the running system to an image, in memory, without a restart',
     description:

@@ -26,6 +26,12 @@ const files = [
 /** What runtime/health reads where the profile lists anything: a line for each, a word and its value. */
 const healthList = 'usr/lib/relive/health.conf';
 
+/** Those of a system that has relive itself; nothing of them is enabled. */
+const filesBesideRelive = [
+  ['live/relive-pull.service', 'usr/lib/systemd/system/relive-pull.service', 0o644],
+  ['live/relive-pull.timer', 'usr/lib/systemd/system/relive-pull.timer', 0o644],
+] as const;
+
 /** The paths of relive's own files in a system. */
 export const liveFiles: readonly string[] = files.map(([, target]) => target);
 
@@ -54,19 +60,24 @@ function healthLines(health: NonNullable<LiveOptions['health']>): string {
 /** relive's own units, and the initramfs, made once. Leaves kernel and initrd beside the tree. */
 export async function liveStage({ initrd, health, sourceDateEpoch }: LiveOptions): Promise<Stage> {
   const digests = await Promise.all(
-    files.map(async ([source]) => sha256(await readFile(join(runtime, source)))),
+    [...files, ...filesBesideRelive].map(async ([source]) => sha256(await readFile(join(runtime, source)))),
   );
   return {
     name: liveName,
     inputs: {
-      files: files.map(([, target, mode], index) => [target, mode, digests[index]]),
+      files: [...files, ...filesBesideRelive].map(([, target, mode], index) => [
+        target,
+        mode,
+        digests[index],
+      ]),
       initrd,
       ...(health === undefined ? {} : { health }),
       sourceDateEpoch,
     },
     work: async ({ root, output, chroot: enter }, context) => {
       const chroot = await enter();
-      for (const [source, target, mode] of files) {
+      const own = (await exists(join(root, 'usr/bin/relive'))) ? [...files, ...filesBesideRelive] : files;
+      for (const [source, target, mode] of own) {
         await mkdir(join(root, target, '..'), { recursive: true });
         await copyFile(join(runtime, source), join(root, target));
         await chmod(join(root, target), mode);

@@ -1,0 +1,41 @@
+import { readFile } from 'node:fs/promises';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { ReliveError, systemCode } from '../core/error.ts';
+import { channelPattern } from '../image/channel.ts';
+
+const configurationSchema = z.strictObject({
+  /** The address of a served store: http://HOST:3143/store. */
+  from: z.url({ protocol: /^https?$/ }).optional(),
+  /** The channel that this machine follows. */
+  channel: z.string().regex(channelPattern).optional(),
+});
+
+/** What /etc/relive/live.yaml says: where images come from, and which channel is followed. */
+export type LiveConfiguration = z.infer<typeof configurationSchema>;
+
+/**
+ * Reads the configuration of a live machine; one that is not there says nothing.
+ * @throws ReliveError `configuration`
+ */
+export async function liveConfiguration(file = '/etc/relive/live.yaml'): Promise<LiveConfiguration> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return {};
+    throw error;
+  }
+  let value: unknown;
+  try {
+    value = parse(text) ?? {};
+  } catch (error) {
+    throw new ReliveError('configuration', `${file} is not YAML`, { cause: error });
+  }
+  const parsed = configurationSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(({ path, message }) => `  ${path.join('.')}: ${message}`);
+  throw new ReliveError('configuration', `${file}:\n${problems.join('\n')}`, {
+    hint: 'it has two keys: "from", the address of a served store, and "channel"',
+  });
+}
