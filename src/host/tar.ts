@@ -55,7 +55,9 @@ export const tarEnd: Buffer = Buffer.alloc(2 * block);
  * A tar archive of small files, which GRUB reads as a memory disk: in the given order, so that equal files give equal bytes.
  * @param files paths of at most 99 ASCII characters
  */
-export function tarOf(files: readonly { readonly path: string; readonly content: string }[]): Uint8Array {
+export function tarOf(
+  files: readonly { readonly path: string; readonly content: string | Uint8Array }[],
+): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const { path, content } of files) {
     const bytes = Buffer.from(content);

@@ -37,6 +37,12 @@ export const grubDirectory = '/usr/lib/grub';
 /** GRUB's scripts as they lie in runtime/grub/, and inside GRUB in /boot/grub/ of its memory disk. */
 export const grubScripts = ['grub.cfg', 'functions.cfg', 'menu.cfg'] as const;
 
+/** The graphic menu: beside the scripts, in theme/. */
+export const themeFiles = [
+  ...['theme.txt', 'sans.pf2', 'bold.pf2', 'mono.pf2'],
+  ...['select_c.png', 'select_e.png', 'select_w.png'],
+] as const;
+
 /** Names by platform: the folder of modules, the format of `grub-mkimage`, the package that brings them. */
 export const grubPlatforms = {
   pc: { folder: 'i386-pc', format: 'i386-pc-eltorito', brings: 'grub-pc-bin' },
@@ -63,11 +69,12 @@ const commonModules = [
   ...['regexp', 'probe', 'loadenv', 'loopback', 'linux', 'reboot', 'halt'],
   ...['part_msdos', 'part_gpt', 'iso9660', 'fat', 'exfat', 'ext2', 'btrfs', 'xfs', 'squash4'],
 ];
+const graphicModules: readonly string[] = ['gfxterm', 'gfxmenu', 'png'];
 // Without efi_gop the kernel gets no frame buffer and the screen stays black.
 const efiModules: readonly string[] = ['efi_gop', 'efifwsetup'];
 const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
-  pc: ['biosdisk'],
-  efi: efiModules,
+  pc: ['biosdisk', 'vbe', ...graphicModules],
+  efi: [...efiModules, ...graphicModules],
   'arm64-efi': efiModules,
   'arm-efi': efiModules,
 };
@@ -133,24 +140,24 @@ export async function makeGrubImage(
     throw new TypeError('GRUB gets a key to check signatures with, and for nothing else');
   }
   await requireGrub(platform, from);
-  const scripts = await Promise.all(
-    grubScripts.map(async (name) => ({
+  // On ARM the screen is rarely where somebody looks, and GRUB cannot drive the serial line by itself.
+  const graphic = grubModules(platform, check).includes('gfxmenu');
+  const files = [...grubScripts, ...(graphic ? themeFiles.map((name) => `theme/${name}`) : [])];
+  const parts = await Promise.all(
+    files.map(async (name) => ({
       path: `boot/grub/${name}`,
-      content: await readFile(join(home, 'runtime/grub', name), 'utf8'),
+      content: await readFile(join(home, 'runtime/grub', name)),
     })),
   );
   const memdisk = join(scratch, `${platform}.tar`);
-  await writeFile(
-    memdisk,
-    tarOf([...scripts, { path: 'boot/grub/settings.cfg', content: settings(options) }]),
-  );
+  await writeFile(memdisk, tarOf([...parts, { path: 'boot/grub/settings.cfg', content: settings(options) }]));
   const keyFile = publicKey === undefined ? undefined : join(scratch, `${platform}.gpg`);
   if (keyFile !== undefined) await writeFile(keyFile, publicKey ?? '');
   const output = join(scratch, `${platform}.img`);
   const sbat = secure === undefined ? undefined : join(scratch, `${platform}.sbat`);
   if (secure !== undefined && sbat !== undefined) await writeFile(sbat, await sbatOf(platform, secure.whole));
-  const files = { output, memdisk, publicKey: keyFile };
-  await run('grub-mkimage', mkimageArguments(platform, check, files, from, sbat), {
+  const inside = { output, memdisk, publicKey: keyFile };
+  await run('grub-mkimage', mkimageArguments(platform, check, inside, from, sbat), {
     signal: context.signal,
   });
   if (secure !== undefined)

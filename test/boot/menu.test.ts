@@ -32,6 +32,9 @@ afterAll(() => {
   otherKey.remove();
 });
 
+/** Long enough for a picture where these are taken. */
+const menuSeconds = process.env['RELIVE_PICTURES'] === undefined ? 3 : 15;
+
 interface Bench {
   readonly work: string;
   readonly store: string;
@@ -39,7 +42,11 @@ interface Bench {
 }
 
 /** A store with images, and machines that have GRUB on a CD. */
-function bench(images: readonly MenuImage[], check: GrubCheck = 'signature', timeoutSeconds = 3): Bench {
+function bench(
+  images: readonly MenuImage[],
+  check: GrubCheck = 'signature',
+  timeoutSeconds = menuSeconds,
+): Bench {
   const work = temporaryDirectory();
   const store = join(work, 'store');
   const signer = check === 'signature' ? key : undefined;
@@ -120,13 +127,16 @@ test('the menu: damaged images are named and the rest start; a trial that fails 
   const disk = diskOf(store);
   const machine = await start(disk, diskOf(other));
   expect(onScreen(await machine.entries())).toEqual(onScreen(expected));
+  await machine.picture('menu');
   for (const trial of [1, 2, 3]) {
     const words = await machine.seen(
       new RegExp(`demo-20261123.01: trial ${trial} of 3[^]*${started('demo-20261123.01').source}`),
     );
     expect(words).toMatch(/ relive\.trial=[0-9a-f-]{36} relive\.restart panic=30\r?\n/);
   }
-  expect(onScreen(await machine.entries()).slice(0, 2)).toEqual([
+  const back = onScreen(await machine.entries()).slice(0, 2);
+  await machine.picture('menu-back');
+  expect(back).toEqual([
     ' demo-20261123.01, failed in 3 trials: 2026-11-23, full, 103 MB, trixi',
     '*  last good one: demo-20261121.01: 2026-11-21, full, 103 MB, trixie a',
   ]);
@@ -215,6 +225,7 @@ test('a kernel that is refused is named, and after three trials the menu goes ba
         `trial ${trial} of 3[^]*relive: refused: /images/demo/20261123\\.01/vmlinuz[^]*at once with Esc`,
       ),
     );
+    if (trial === 1) await machine.picture('menu-refused');
     machine.send('\u001b');
   }
   await machine.seen(started('demo-20261121.01'));

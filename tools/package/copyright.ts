@@ -57,6 +57,12 @@ export function copyrightFile(
       ' On Debian systems the text of the GNU General Public License, version 3, is',
       ' in /usr/share/common-licenses/GPL-3.',
     ].join('\n'),
+    [
+      'Files: usr/share/relive/runtime/grub/theme/*.pf2',
+      'Copyright: 2003 Bitstream, Inc. (DejaVu changes are in public domain)',
+      'License: bitstream-vera',
+      ' The whole text is in usr/share/relive/runtime/grub/theme/LICENSE.',
+    ].join('\n'),
     bundled,
     ...licenses,
     '',

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { efiPartitionKib } from '../../../src/medium/efi.ts';
-import { grubModules, grubScripts, mkimageArguments } from '../../../src/medium/grub.ts';
+import { grubModules, grubScripts, mkimageArguments, themeFiles } from '../../../src/medium/grub.ts';
 import { grubKey } from '../../../src/medium/grub-key.ts';
 import { errorLike } from '../../fixtures/expecting.ts';
 import { makeSigningKey } from '../../fixtures/signing.ts';
@@ -35,6 +35,24 @@ describe('the scripts inside GRUB', () => {
       'load_env --skip-sig --file "$relive_env" relive_good relive_trial relive_tries relive_next; then',
     ]);
   });
+});
+
+test('the graphic menu names fonts and pictures that it has, and is for PCs', () => {
+  const theme = textOf('theme/theme.txt');
+  const fonts = themeFiles
+    .filter((name) => name.endsWith('.pf2'))
+    // PF2 (GRUB, docs/font_char_metrics.txt): the section NAME has a length of four bytes and a text.
+    .map((name) => {
+      const bytes = readFileSync(join(scripts, 'theme', name));
+      const at = bytes.indexOf('NAME');
+      return bytes.toString('latin1', at + 8, at + 8 + bytes.readUInt32BE(at + 4)).replace(/\0$/, '');
+    });
+  const named = [...theme.matchAll(/font[ =:]+"([^"]+)"/g)].map(([, name]) => name);
+  expect(new Set(named)).toEqual(new Set(fonts));
+  expect(theme).toContain('selected_item_pixmap_style = "select_*.png"');
+  expect(grubModules('pc', 'none')).toEqual(expect.arrayContaining(['gfxterm', 'gfxmenu', 'png', 'vbe']));
+  expect(grubModules('efi', 'none')).toContain('gfxmenu');
+  expect(grubModules('arm64-efi', 'none')).not.toContain('gfxmenu');
 });
 
 test('a core image has the modules for signatures and the key only when they are checked', () => {
