@@ -14,6 +14,7 @@ import {
   grubCd,
   type MenuImage,
   MenuMachine,
+  otherDiskOf,
   writeBlock,
   writeSigned,
 } from '../fixtures/menu.ts';
@@ -33,7 +34,7 @@ afterAll(() => {
 });
 
 /** Long enough for a picture where these are taken. */
-const menuSeconds = process.env['RELIVE_PICTURES'] === undefined ? 3 : 15;
+const menuSeconds = process.env['RELIVE_PICTURES'] === undefined ? 3 : 6;
 
 interface Bench {
   readonly work: string;
@@ -80,7 +81,7 @@ const blockOn = (disk: string): string[] =>
     .split('\n')
     .filter((line) => !line.startsWith('#'));
 
-test('the menu: damaged images are named and the rest start; a trial that fails goes back; the host shows the same', async () => {
+test('the menu, of ext4, btrfs and XFS: damaged images are named and the rest start; a trial that fails goes back; the host shows the same', async () => {
   const { work, store, start } = bench([
     { name: 'demo-20261121.01' },
     ...['20261122.01', '20261122.02', '20261122.03', '20261122.04'].map((version) => ({
@@ -104,28 +105,34 @@ test('the menu: damaged images are named and the rest start; a trial that fails 
   cpSync(place(store, '20261121.01', ''), join(store, 'images/demo/.20261124.01'), { recursive: true });
   const other = join(work, 'other');
   addImages(other, [{ name: 'web-20261120.01' }], key);
+  const third = join(work, 'third');
+  addImages(third, [{ name: 'old-20261119.01' }], key);
 
   const context = recordingContext();
   const preview = await menuOf(store, { check: 'signature', keyring: key.armoured }, context);
   const web = await menuOf(other, { check: 'signature', keyring: key.armoured }, context);
+  const old = await menuOf(third, { check: 'signature', keyring: key.armoured }, context);
   const refused = preview.entries.filter((entry) => entry.refused !== undefined);
   expect(refused.map((entry) => entry.refused)).toEqual(
     ['04', '03', '02', '01'].map((number) => `/images/demo/20261122.${number}/boot.cfg`),
   );
   const expected = [
     ...preview.entries.filter((entry) => entry.refused === undefined),
-    ...web.entries.map((entry) => ({ ...entry, default: false })),
+    ...[...web.entries, ...old.entries].map((entry) => ({ ...entry, default: false })),
     ...refused,
     { title: 'Restart', default: false },
     { title: 'Power off', default: false },
-  ].map((entry) => `${entry.default ? '*' : ' '}${entry.title}`);
+  ]
+    .map((entry) => `${entry.default ? '*' : ' '}${entry.title}`)
+    // As many as the text screen has rows for.
+    .slice(0, 12);
   expect(expected.slice(0, 2)).toEqual([
     '*demo-20261123.01, on trial: 2026-11-23, full, 103 MB, trixie amd64',
     '   last good one: demo-20261121.01: 2026-11-21, full, 103 MB, trixie amd64',
   ]);
 
   const disk = diskOf(store);
-  const machine = await start(disk, diskOf(other));
+  const machine = await start(disk, otherDiskOf(other, 'btrfs'), otherDiskOf(third, 'xfs'));
   expect(onScreen(await machine.entries())).toEqual(onScreen(expected));
   await machine.picture('menu');
   for (const trial of [1, 2, 3]) {
