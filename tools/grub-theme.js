@@ -50,6 +50,7 @@ const [plain, accent] = [
   [0x24, 0x3b, 0x4f],
   [0x3f, 0xb8, 0xa5],
 ];
+row('desktop.png', [1, [0x16, 0x20, 0x2b]]);
 // The marked line: its left end, its middle, its right end.
 row('select_w.png', [5, accent], [11, plain]);
 row('select_c.png', [1, plain]);

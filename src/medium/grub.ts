@@ -40,7 +40,7 @@ export const grubScripts = ['grub.cfg', 'functions.cfg', 'menu.cfg'] as const;
 /** The graphic menu: beside the scripts, in theme/. */
 export const themeFiles = [
   ...['theme.txt', 'sans.pf2', 'bold.pf2', 'mono.pf2'],
-  ...['select_c.png', 'select_e.png', 'select_w.png'],
+  ...['desktop.png', 'select_c.png', 'select_e.png', 'select_w.png'],
 ] as const;
 
 /** Names by platform: the folder of modules, the format of `grub-mkimage`, the package that brings them. */
