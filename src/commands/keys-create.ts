@@ -14,8 +14,11 @@ export async function run(call: Call): Promise<CommandResult> {
   if (bits < 3072 && !secureBoot)
     throw new ReliveError('usage', `--bits ${bits}: images are signed with 3072 or 4096`);
   const replace = call.options['replace'] === true;
+  const token = optionValue(call, 'token');
+  if (token !== undefined && !secureBoot)
+    throw new ReliveError('usage', '--token is for --secure-boot: the key of images lies in keys/gnupg');
   if (secureBoot) {
-    const { certificates } = await createSecureBootKeys(site, { user, bits, replace }, call.context);
+    const { certificates } = await createSecureBootKeys(site, { user, bits, replace, token }, call.context);
     const directory = secureBootDirectory(site);
     const fingerprints = Object.entries(certificates).map(([name, each]) => [name, each.fingerprint256]);
     return {

@@ -287,11 +287,24 @@ export const commands: readonly CommandSpec[] = [
         flags: '--secure-boot',
         description: 'make the keys of UEFI Secure Boot instead: PK, KEK and db, in keys/secure-boot',
       },
+      {
+        flags: '--token <address>',
+        description:
+          'for --secure-boot: db is the key which is there on a PKCS #11 token (RFC 7512); the PIN is in a file that pin-source names',
+      },
     ],
     examples: [
       { command: 'relive keys create', says: 'make the key of this site' },
       { command: "relive keys create --name 'Lab <lab@example.org>'", says: 'with a user id of your own' },
-      { command: 'relive keys create --secure-boot', says: 'for profiles with "boot: {secureBoot: true}"' },
+      {
+        command: 'relive keys create --secure-boot',
+        says: 'for profiles with "boot: {secureBoot: true}", or shim',
+      },
+      {
+        command:
+          "relive keys create --secure-boot --token 'pkcs11:token=lab;object=db?pin-source=file:/root/pin'",
+        says: 'the private key of db never leaves its token',
+      },
     ],
     load: async () => await import('./keys-create.ts'),
   },
@@ -299,7 +312,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'keys enroll',
     summary: 'write what firmware needs to know the Secure Boot keys of the site',
     description:
-      'For each of PK, KEK and db: NAME.cer (certificate), NAME.esl (list) and NAME.auth (list, signed by the key that may change it);\nand OVMF_VARS_4M.fd, the variables of a virtual machine with these keys and Secure Boot on. Nothing of it is secret.',
+      "For each of PK, KEK and db: NAME.cer (certificate), NAME.esl (list) and NAME.auth (list, signed by the key that may change it);\nOVMF_VARS_4M.fd, the variables of a virtual machine with these keys and Secure Boot on, and OVMF_VARS_4M.shim.fd, those with\nMicrosoft's keys where shim knows db. Nothing of it is secret.",
     arguments: [
       { name: '<directory>', description: 'where to write them; it is made', completes: 'directory' },
     ],
@@ -501,8 +514,8 @@ export const commands: readonly CommandSpec[] = [
     options: [
       {
         flags: '--firmware <kinds>',
-        description: 'only these of bios, uefi, secure-boot, separated by commas',
-        completes: ['bios', 'uefi', 'secure-boot', 'bios,uefi'],
+        description: 'only these of bios, uefi, secure-boot, shim, separated by commas',
+        completes: ['bios', 'uefi', 'secure-boot', 'shim', 'bios,uefi'],
       },
       {
         flags: '--accel <kind>',
@@ -854,8 +867,8 @@ export const commands: readonly CommandSpec[] = [
       {
         flags: '--firmware <kind>',
         description:
-          'what starts it (default: bios of PCs, else uefi); secure-boot knows the keys of the site alone',
-        choices: ['bios', 'uefi', 'secure-boot'],
+          "what starts it (default: bios of PCs, else uefi); of those with Secure Boot, secure-boot knows the keys of the site alone, microsoft those of Microsoft, and behind shim Debian's shim knows that of the site, too",
+        choices: ['bios', 'uefi', 'secure-boot', 'shim', 'microsoft'],
       },
       {
         flags: '--accel <kind>',

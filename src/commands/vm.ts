@@ -7,10 +7,8 @@ import { formatSeconds } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
 import { bootDefaults, bootImage } from '../vm/boot.ts';
-import { type Architecture, guestArchitectures } from '../vm/qemu.ts';
+import { type Architecture, firmwares, guestArchitectures } from '../vm/qemu.ts';
 import { type Call, choiceOption, numberOption, optionValue, requiredArgument } from './command.ts';
-
-const firmwares = ['bios', 'uefi', 'secure-boot'] as const;
 
 /** The seconds of --settle, which says when the picture is taken and means nothing without one. */
 function settleOption(call: Call): number | undefined {
@@ -52,7 +50,7 @@ export async function run(call: Call): Promise<CommandResult> {
     ...bootDefaults,
     firmware,
     enrolled:
-      firmware === 'secure-boot'
+      firmware === 'secure-boot' || firmware === 'shim'
         ? await secureBootCertificates(await loadSite(call.siteDirectory))
         : undefined,
     accelerator: choiceOption(call, 'accel', ['auto', 'kvm', 'tcg']) ?? bootDefaults.accelerator,

@@ -66,6 +66,11 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
   'grub-pc-bin': { purpose: 'images that boot by BIOS', file: '/usr/lib/grub/i386-pc/kernel.img' },
   'initramfs-tools-core': { purpose: 'looking into initial RAM disks', need: 'recommended' },
   'libc-bin': { purpose: 'relive live', essential: true },
+  'libengine-pkcs11-openssl': {
+    purpose: 'keys of Secure Boot on tokens (PKCS #11)',
+    file: '/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so',
+    need: 'suggested',
+  },
   mmdebstrap: { purpose: 'the first stage of a build', ask: ['mmdebstrap', '--version'] },
   mount: { purpose: 'stacking layers', ask: ['mount', '--version'] },
   mtools: { purpose: 'EFI system partitions', ask: ['mcopy', '--version'] },

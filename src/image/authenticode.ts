@@ -1,4 +1,4 @@
-import { createHash, sign, type X509Certificate } from 'node:crypto';
+import { createHash, type X509Certificate } from 'node:crypto';
 import { ReliveError } from '../core/error.ts';
 import {
   derNull,
@@ -21,8 +21,8 @@ import {
 
 /** Who signs. */
 export interface Signer {
-  /** An RSA private key, PEM. */
-  readonly key: string;
+  /** Gives the signature of data: RSA, PKCS #1 v1.5, SHA-256. */
+  readonly sign: (data: Uint8Array) => Promise<Buffer>;
   readonly certificate: X509Certificate;
 }
 
@@ -117,7 +117,7 @@ function imageDigest(file: Buffer, { checksum, directory, headers, sections, tab
 const sha256Algorithm = sequence(identifier(sha256Identifier), derNull);
 
 /** PKCS #7 (RFC 2315) around SpcIndirectDataContent. */
-function pkcs7(digest: Buffer, { key, certificate }: Signer): Buffer {
+async function pkcs7(digest: Buffer, { sign, certificate }: Signer): Promise<Buffer> {
   // As all signers write it: "<<<Obsolete>>>" in big-endian UTF-16.
   const obsolete = Buffer.from('<<<Obsolete>>>', 'utf16le').swap16();
   const image = sequence(
@@ -143,7 +143,7 @@ function pkcs7(digest: Buffer, { key, certificate }: Signer): Buffer {
     sha256Algorithm,
     tagged(0, ...attributes),
     sequence(identifier(rsaEncryption), derNull),
-    octets(sign('sha256', set(...attributes), key)),
+    octets(await sign(set(...attributes))),
   );
   return sequence(
     identifier(signedData),
@@ -168,14 +168,14 @@ function aligned(bytes: Buffer): Buffer {
  * Adds a signature to a program; those that it has stay, and firmware takes one that it trusts. The same program and
  * key give the same bytes.
  * @param name names the program in errors
- * @throws ReliveError `corrupt`
+ * @throws ReliveError `corrupt`, and what the signer throws
  */
-export function signProgram(program: Uint8Array, name: string, signer: Signer): Buffer {
+export async function signProgram(program: Uint8Array, name: string, signer: Signer): Promise<Buffer> {
   // The table begins at a multiple of 8; what is added to reach it is signed.
   const signed = Buffer.from(program);
   const whole = layoutOf(signed, name).table.size > 0 ? signed : aligned(signed);
   const layout = layoutOf(whole, name);
-  const signature = pkcs7(imageDigest(whole, layout), signer);
+  const signature = await pkcs7(imageDigest(whole, layout), signer);
   // WIN_CERTIFICATE: length, revision 2.0, PKCS #7.
   const header = Buffer.alloc(8);
   header.writeUInt32LE(8 + signature.length);

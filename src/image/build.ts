@@ -232,7 +232,7 @@ export async function withLayers<T>(
   room: (lock: Lock) => Promise<Need[]> = async () => await Promise.resolve([]),
 ): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
-  const signer = profile.boot.secureBoot ? await secureBootSigner(site) : undefined;
+  const signer = profile.boot.secureBoot === false ? undefined : await secureBootSigner(site, context);
   const { cache, scratch, release } = await shareCache(site.cache, context);
   let done: T;
   try {
@@ -524,7 +524,7 @@ async function signedOutput(output: string, signer: Signer | undefined, scratch:
   await mkdir(directory);
   for (const name of [initrdName, 'kernel-version'])
     await copyFile(join(output, name), join(directory, name), constants.COPYFILE_FICLONE);
-  const kernel = signProgram(await readFile(join(output, kernelName)), kernelName, signer);
+  const kernel = await signProgram(await readFile(join(output, kernelName)), kernelName, signer);
   await writeFile(join(directory, kernelName), kernel);
   return directory;
 }
@@ -547,7 +547,7 @@ async function describeBoot(
       ...(boot.checksum === 'sha512' ? { checksum: boot.checksum } : {}),
       ram: boot.ram,
       ...(boot.http === undefined ? {} : { http: boot.http }),
-      ...(boot.secureBoot ? { secureBoot: true as const } : {}),
+      ...(boot.secureBoot === false ? {} : { secureBoot: boot.secureBoot }),
       parameters: [...boot.parameters],
     },
   };

@@ -54,8 +54,8 @@ export const manifestSchema = z.strictObject({
       ram: z.enum(['none', 'layers', 'unpacked']),
       /** Where the store is served that the image is fetched from. */
       http: z.string().optional(),
-      /** Whether the kernel is signed for Secure Boot, and what starts it is to be. */
-      secureBoot: z.literal(true).optional(),
+      /** Whether the kernel is signed for Secure Boot, and what starts it is to be; behind shim, where so. */
+      secureBoot: z.union([z.literal(true), z.literal('shim')]).optional(),
       parameters: z.array(z.string()),
     }),
   ),

@@ -1,4 +1,4 @@
-import { randomUUID, X509Certificate } from 'node:crypto';
+import { randomUUID, sign, X509Certificate } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
@@ -7,6 +7,7 @@ import { entryExists, syncDirectory } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import type { Site } from '../site/site.ts';
 import type { Signer } from './authenticode.ts';
+import { engineArguments, parseTokenKey, requirePrivatePin, signByToken, tokenEnvironment } from './token.ts';
 
 /**
  * The keys of UEFI Secure Boot (UEFI specification, 32.3): PK may change KEK, KEK may change db, and what db has signed
@@ -17,6 +18,9 @@ export type SecureBootName = (typeof secureBootNames)[number];
 
 /** So long certificates are valid. Firmware does not look: it has no time that it trusts. */
 const validDays = 7300;
+
+/** Stands instead of db.key where the key is on a token: its address (see `parseTokenKey`). */
+const tokenFile = 'db.uri';
 
 /** Where a site has its keys for Secure Boot: NAME.crt, and NAME.key, which git ignores. */
 export function secureBootDirectory(site: Pick<Site, 'keys'>): string {
@@ -48,12 +52,18 @@ subjectKeyIdentifier = hash
 
 /**
  * Makes PK, KEK and db: RSA keys without a passphrase, which only their owner may read, and certificates.
+ * @param options `token`: the address of a key on a token, which is there and becomes that of db
  * @throws ReliveError `exists` where there are some and `replace` was not asked for; `usage` for a name that no
- *   certificate can have
+ *   certificate can have, and an address that is none; `tool-failed` for a token that does not know the key
  */
 export async function createSecureBootKeys(
   site: Pick<Site, 'keys'>,
-  options: { readonly user: string; readonly bits: number; readonly replace: boolean },
+  options: {
+    readonly user: string;
+    readonly bits: number;
+    readonly replace: boolean;
+    readonly token?: string | undefined;
+  },
   context: Context,
 ): Promise<SecureBootCertificates> {
   const directory = secureBootDirectory(site);
@@ -69,6 +79,8 @@ export async function createSecureBootKeys(
       hint: 'letters, digits, spaces and . , _ @ < > ( ) + -, 60 at most',
     });
   }
+  const token = options.token === undefined ? undefined : parseTokenKey(options.token);
+  if (token !== undefined) await requirePrivatePin(token.pinFile);
   await mkdir(site.keys, { recursive: true });
   const made = await mkdtemp(join(site.keys, '.tmp-secure-boot-'));
   try {
@@ -79,18 +91,23 @@ export async function createSecureBootKeys(
       if (configuration === undefined || key === undefined || certificate === undefined)
         throw new TypeError('three ends, three paths');
       await writeFile(configuration, requestConfiguration(`${options.user} ${name}`));
+      const byToken = name === 'db' ? token : undefined;
       // openssl-req(1) writes its key into the file that is there, whose mode stays.
-      await writeFile(key, '', { mode: 0o600 });
+      if (byToken === undefined) await writeFile(key, '', { mode: 0o600 });
       await run(
         'openssl',
         [
-          ...['req', '-x509', '-new', '-newkey', `rsa:${options.bits}`, '-sha256', '-noenc', '-batch'],
-          ...['-days', String(validDays), '-config', configuration, '-keyout', key, '-out', certificate],
+          ...['req', '-x509', '-new', '-sha256', '-batch', '-days', String(validDays)],
+          ...['-config', configuration, '-out', certificate],
+          ...(byToken === undefined
+            ? ['-newkey', `rsa:${options.bits}`, '-noenc', '-keyout', key]
+            : [...engineArguments, '-key', byToken.uri]),
         ],
-        context,
+        { signal: context.signal, ...(byToken === undefined ? {} : { env: tokenEnvironment(byToken) }) },
       );
       await rm(configuration);
     }
+    if (options.token !== undefined) await writeFile(join(made, tokenFile), `${options.token}\n`);
     await writeFile(join(made, 'owner.guid'), `${randomUUID()}\n`);
     await writeFile(join(made, '.gitignore'), '*.key\n');
     if (there) {
@@ -142,9 +159,16 @@ export async function secureBootCertificates(site: Pick<Site, 'keys'>): Promise<
 }
 
 /**
- * The key that programs which firmware and GRUB start are signed with: db.
- * @throws ReliveError `not-found`, `corrupt`
+ * The key that programs which firmware and GRUB start are signed with: db, in its file or on its token.
+ * @throws ReliveError `not-found`, `corrupt`, and what `parseTokenKey` and `requirePrivatePin` throw
  */
-export async function secureBootSigner(site: Pick<Site, 'keys'>): Promise<Signer> {
-  return { key: await readKeyFile(site, 'db.key'), certificate: await readCertificate(site, 'db') };
+export async function secureBootSigner(site: Pick<Site, 'keys'>, context: Context): Promise<Signer> {
+  const certificate = await readCertificate(site, 'db');
+  if (await entryExists(join(secureBootDirectory(site), tokenFile))) {
+    const key = parseTokenKey((await readKeyFile(site, tokenFile)).trim());
+    await requirePrivatePin(key.pinFile);
+    return { certificate, sign: async (data) => await signByToken(key, data, context) };
+  }
+  const key = await readKeyFile(site, 'db.key');
+  return { certificate, sign: async (data) => await Promise.resolve(sign('sha256', data, key)) };
 }

@@ -4,16 +4,19 @@ import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { exists } from '../host/files.ts';
 import { publicKeysFile } from '../image/keys.ts';
+import type { Manifest } from '../image/manifest.ts';
 import { secureBootSigner } from '../image/secure-boot-keys.ts';
 import { listImages, readManifest } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { biosIsCurrent, installBios } from './bios.ts';
 import type { DiskBytes } from './bytes.ts';
+import { makeEfiFiles } from './efi.ts';
 import { readFatFile, replaceFatFile } from './fat.ts';
 import { type GrubOptions, grubDirectory, makeGrubImage } from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
 import { findGrub } from './grub-package.ts';
 import type { Layout } from './layout.ts';
+import type { EfiFile } from './shim.ts';
 
 /** Seconds that the menu of a medium waits. */
 const menuSeconds = 3;
@@ -22,8 +25,8 @@ const menuSeconds = 3;
 export interface MediumGrub {
   /** For BIOS: GRUB's boot.img, and the core image that it reads. */
   readonly bios: { readonly bootImage: Uint8Array; readonly core: Uint8Array };
-  /** For UEFI: programs by their path in the EFI system partition. */
-  readonly efi: readonly { readonly path: string; readonly content: Uint8Array }[];
+  /** For UEFI: the files of the EFI system partition, what firmware starts last. */
+  readonly efi: readonly EfiFile[];
 }
 
 /**
@@ -36,18 +39,28 @@ export async function mediumKeys(site: Pick<Site, 'keys'>): Promise<string | und
 }
 
 /**
- * GRUB for UEFI: signed for Secure Boot at a site whose store has an image that wants it. Asked is the store of the site, not
- * that of the medium, which is closed when GRUB is looked at.
+ * What UEFI starts: signed for Secure Boot at a site whose store has an image that wants it, and behind shim where one wants
+ * that, which starts the others, too. Asked is the store of the site, not that of the medium, which is closed when GRUB is
+ * looked at.
  */
-async function efiGrub(site: Site, options: GrubOptions, scratch: string, context: Context): Promise<string> {
+async function efiGrub(
+  site: Site,
+  options: GrubOptions,
+  scratch: string,
+  context: Context,
+): Promise<readonly EfiFile[]> {
+  let wanting: Manifest | undefined;
   for (const image of await listImages(site.store)) {
     const manifest = await readManifest(image);
-    if (manifest.boot?.secureBoot !== true || manifest.architecture !== 'amd64') continue;
-    const { modules, whole } = await findGrub('efi', site, manifest, context);
-    const secure = whole === undefined ? undefined : { signer: await secureBootSigner(site), whole };
-    return await makeGrubImage('efi', options, scratch, context, modules, secure);
+    if (manifest.boot?.secureBoot === undefined || manifest.architecture !== 'amd64') continue;
+    if (wanting === undefined || wanting.boot?.secureBoot !== 'shim') wanting = manifest;
   }
-  return await makeGrubImage('efi', options, scratch, context);
+  if (wanting === undefined)
+    return await makeEfiFiles('efi', options, scratch, context, undefined, undefined);
+  const { modules, whole, shim } = await findGrub('efi', site, wanting, context);
+  const secure =
+    whole === undefined ? undefined : { signer: await secureBootSigner(site, context), whole, shim };
+  return await makeEfiFiles('efi', options, scratch, context, modules, secure);
 }
 
 /**
@@ -74,12 +87,7 @@ export async function mediumGrub(site: Site, scratch: string, context: Context):
   }
   return {
     bios: { bootImage: await readFile(join(directory, 'boot.img')), core },
-    efi: [
-      {
-        path: 'EFI/BOOT/BOOTX64.EFI',
-        content: await readFile(await efiGrub(site, options, scratch, context)),
-      },
-    ],
+    efi: await efiGrub(site, options, scratch, context),
   };
 }
 

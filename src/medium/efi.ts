@@ -1,13 +1,23 @@
-import { stat, truncate, writeFile } from 'node:fs/promises';
+import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
+import {
+  type EfiPlatform,
+  efiNames,
+  efiPrograms,
+  type GrubOptions,
+  makeGrubImage,
+  type SecureGrub,
+} from './grub.ts';
+import { type EfiFile, shimFiles } from './shim.ts';
 
 const sectorsPerKib = 2;
 /** Beside the file's own bytes: boot sector, two tables, root directory, and a little air. */
 const overheadKib = 128;
 
 /**
- * The size of the EFI system partition in KiB for a boot program of `bytes`. FAT12 goes up to 4084 clusters, which
+ * The size of the EFI system partition in KiB for files of together `bytes`. FAT12 goes up to 4084 clusters, which
  * mformat chooses by itself; a multiple of 32 KiB makes whole tracks.
  */
 export function efiPartitionKib(bytes: number): number {
@@ -15,17 +25,42 @@ export function efiPartitionKib(bytes: number): number {
 }
 
 /**
- * Writes `image`: a FAT file system that holds `program` as EFI/BOOT/NAME, which firmware starts from removable media
- * (UEFI specification, 3.5.1.1). `name` is BOOTX64.EFI, BOOTAA64.EFI or BOOTARM.EFI, by the processor. The serial number comes from `serial` (32 bits) and all times from `sourceDateEpoch`, so equal inputs
- * give equal bytes.
+ * What firmware starts from a medium, and what that needs in the EFI system partition; the former comes last.
+ * @param scratch a directory for what goes in
+ * @param from the directory with the platform's folder of modules (see `findGrub`)
+ * @param secure for firmware with Secure Boot
+ * @throws ReliveError as `makeGrubImage`
+ */
+export async function makeEfiFiles(
+  platform: EfiPlatform,
+  options: GrubOptions,
+  scratch: string,
+  context: Context,
+  from: string | undefined,
+  secure: SecureGrub | undefined,
+): Promise<readonly EfiFile[]> {
+  const grub = await readFile(await makeGrubImage(platform, options, scratch, context, from, secure));
+  const boot = efiPrograms[platform];
+  const name = efiNames[platform];
+  return secure?.shim === undefined || name === undefined
+    ? [{ path: `EFI/BOOT/${boot}`, content: grub }]
+    : await shimFiles(secure.shim, boot, name, grub, secure.signer);
+}
+
+/**
+ * Writes `image`: a FAT file system that holds `files`, in the directory EFI/BOOT, from which firmware starts removable
+ * media (UEFI specification, 3.5.1.1), or at its root. The serial number comes from `serial` (32 bits) and all times from
+ * `sourceDateEpoch`, so equal inputs give equal bytes.
+ * @param scratch a directory for the files
  */
 export async function makeEfiPartition(
   image: string,
-  program: string,
-  options: { readonly name: string; readonly serial: number; readonly sourceDateEpoch: number },
+  files: readonly EfiFile[],
+  scratch: string,
+  options: { readonly serial: number; readonly sourceDateEpoch: number },
   context: Context,
 ): Promise<void> {
-  const kib = efiPartitionKib((await stat(program)).size);
+  const kib = efiPartitionKib(files.reduce((sum, { content }) => sum + content.length, 0));
   await writeFile(image, new Uint8Array(kib * 1024));
   const settings = {
     signal: context.signal,
@@ -45,7 +80,11 @@ export async function makeEfiPartition(
     settings,
   );
   await run('mmd', ['-i', image, '::/EFI', '::/EFI/BOOT'], settings);
-  await run('mcopy', ['-i', image, program, `::/EFI/BOOT/${options.name}`], settings);
+  for (const { path, content } of files) {
+    const file = join(scratch, basename(path));
+    await writeFile(file, content);
+    await run('mcopy', ['-i', image, file, `::/${path}`], settings);
+  }
 }
 
 /** 1980-01-01, the first time that FAT knows. */

@@ -14,13 +14,16 @@ import {
 import { signatureList } from '../image/signature-list.ts';
 import type { Site } from '../site/site.ts';
 import { firmwareVariables } from '../vm/qemu.ts';
-import { enrolledVariables } from '../vm/variable-store.ts';
+import { enrolledVariables, shimVariables } from '../vm/variable-store.ts';
 
 /** Which key may change which list (UEFI specification, 32.3): PK itself and KEK, KEK the db. */
 const changedBy: Readonly<Record<SecureBootName, SecureBootName>> = { PK: 'PK', KEK: 'PK', db: 'KEK' };
 
-/** The name of the variable store for virtual machines. */
-const variableStore = 'OVMF_VARS_4M.fd';
+/** Variable stores for virtual machines: by their names the firmware that they are for, and how they are made. */
+const variableStores = [
+  ['OVMF_VARS_4M.fd', 'secure-boot', enrolledVariables],
+  ['OVMF_VARS_4M.shim.fd', 'shim', shimVariables],
+] as const;
 
 export interface Enrolment {
   readonly directory: string;
@@ -31,8 +34,8 @@ export interface Enrolment {
 /**
  * Writes what firmware needs to know the keys of a site: each certificate as NAME.cer (DER) and NAME.esl
  * (EFI_SIGNATURE_LIST), each list with a signature by the key that may change it as NAME.auth
- * (EFI_VARIABLE_AUTHENTICATION_2), and where OVMF is installed its variable store with the keys enrolled and Secure
- * Boot on. Nothing of it is secret.
+ * (EFI_VARIABLE_AUTHENTICATION_2), and where OVMF is installed two variable stores of it with Secure Boot on: one with the
+ * keys enrolled, one with Microsoft's in which shim knows db. Nothing of it is secret.
  * @param directory is made unless it is there
  * @throws ReliveError `not-found` for a site without these keys; `tool-missing`, `tool-failed`, `corrupt`
  */
@@ -73,18 +76,20 @@ export async function writeEnrolment(
       await put(`${name}.auth`, await readFile(signed));
     }
   });
-  try {
-    const template = await readFile(await firmwareVariables('amd64'));
-    await put(variableStore, enrolledVariables(template, known));
-  } catch (error) {
-    if (!isReliveError(error, 'tool-missing')) throw error;
-    // One of an earlier run could have other keys.
-    await rm(join(target, variableStore), { force: true });
-    context.emit({
-      event: 'warning',
-      message: `${variableStore} is not among them: ${error.message}`,
-      hint: 'apt-get install ovmf',
-    });
+  for (const [name, firmware, variables] of variableStores) {
+    try {
+      const template = await readFile(await firmwareVariables('amd64', firmware));
+      await put(name, variables(template, known));
+    } catch (error) {
+      if (!isReliveError(error, 'tool-missing')) throw error;
+      // One of an earlier run could have other keys.
+      await rm(join(target, name), { force: true });
+      context.emit({
+        event: 'warning',
+        message: `${name} is not among them: ${error.message}`,
+        hint: 'apt-get install ovmf',
+      });
+    }
   }
   return { directory: target, files };
 }

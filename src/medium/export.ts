@@ -66,7 +66,9 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
     ...starter,
     efiModules: grub.modules,
     secure:
-      grub.whole === undefined ? undefined : { signer: await secureBootSigner(site), whole: grub.whole },
+      grub.whole === undefined
+        ? undefined
+        : { signer: await secureBootSigner(site, context), whole: grub.whole, shim: grub.shim },
   };
 }
 

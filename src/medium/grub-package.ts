@@ -12,7 +12,8 @@ import { syncIndices } from '../mirror/indices.ts';
 import { fetchPool } from '../mirror/pool.ts';
 import { readPackages } from '../mirror/read-packages.ts';
 import type { Repository, Site } from '../site/site.ts';
-import { type GrubPlatform, grubDirectory, grubPlatforms, hasGrub } from './grub.ts';
+import { efiNames, type GrubPlatform, grubDirectory, grubPlatforms, hasGrub } from './grub.ts';
+import type { Shim } from './shim.ts';
 
 /** What packages are taken from: a site's repositories, by way of its mirror; unpacked into its cache. */
 export type PackageSource = Pick<Site, 'mirror' | 'cache' | 'repositories'>;
@@ -25,10 +26,12 @@ export interface GrubFiles {
   readonly modules: string;
   /** Whole GRUBs of Debian's, of the same version; where the system is for Secure Boot. */
   readonly whole: string | undefined;
+  /** What firmware with Microsoft's keys starts; where the system is to start behind it. */
+  readonly shim: Shim | undefined;
 }
 
 function wantsSecureBoot({ boot }: Target): boolean {
-  return boot?.secureBoot === true;
+  return boot?.secureBoot !== undefined;
 }
 
 /** The newest package of a name in some suites. */
@@ -55,7 +58,7 @@ export async function findGrub(
 ): Promise<GrubFiles> {
   const secure = wantsSecureBoot(target);
   if (!secure && (await hasGrub(platform, grubDirectory)))
-    return { modules: grubDirectory, whole: undefined };
+    return { modules: grubDirectory, whole: undefined, shim: undefined };
   return await grubOfRepositories(platform, source, target, context);
 }
 
@@ -67,7 +70,10 @@ async function grubOfRepositories(
 ): Promise<GrubFiles> {
   const { folder, brings } = grubPlatforms[platform];
   const secure = wantsSecureBoot(target);
+  const behindShim = target.boot?.secureBoot === 'shim';
   const unsigned = brings.replace(/-bin$/, '-unsigned');
+  const helpers = `shim-helpers-${target.architecture}-signed`;
+  const needed = [brings, ...(secure ? [unsigned] : []), ...(behindShim ? ['shim-signed', helpers] : [])];
   const missing = (cause?: unknown): ReliveError =>
     new ReliveError(
       'tool-missing',
@@ -75,7 +81,7 @@ async function grubOfRepositories(
         ? `the repositories that ${target.image} is from have no GRUB for Secure Boot (${folder})`
         : `GRUB's ${folder} modules are neither on this host nor in the repositories that ${target.image} is from`,
       {
-        hint: `relive.yaml must have a repository with ${brings}${secure ? ` and, of the same version, ${unsigned}` : ''} for ${target.architecture}, by the name that the image knows`,
+        hint: `relive.yaml must have a repository with ${needed.join(', ')} for ${target.architecture}, by the name that the image knows`,
         cause,
       },
     );
@@ -87,7 +93,18 @@ async function grubOfRepositories(
   const find = async (name: string): Promise<Found | undefined> =>
     await newest(mirror, suites, name, target.architecture, context);
   const unpack = async (found: Found, file: string): Promise<string> =>
-    await unpacked({ mirror, cache }, found, join(folder, file), context);
+    join(await unpacked({ mirror, cache }, found, join('grub', folder, file), context), 'grub');
+  const take = async (found: Found, file: string): Promise<string> =>
+    join(await unpacked({ mirror, cache }, found, file, context), file);
+  const bringShim = async (): Promise<Shim | undefined> => {
+    const [first, second] = [await find('shim-signed'), await find(helpers)];
+    const name = efiNames[platform];
+    if (first === undefined || second === undefined || name === undefined) return undefined;
+    return {
+      shim: await take(first, `shim/shim${name}.efi.signed`),
+      manager: await take(second, `shim/mm${name}.efi.signed`),
+    };
+  };
   /** @param again whether to ask upstream for the indices of today */
   const bring = async (again: boolean): Promise<GrubFiles | undefined> => {
     if (again) {
@@ -96,10 +113,15 @@ async function grubOfRepositories(
     }
     const modules = await find(brings);
     if (modules === undefined) return undefined;
-    if (!secure) return { modules: await unpack(modules, 'kernel.img'), whole: undefined };
-    const whole = await find(unsigned);
-    if (whole?.entry.version !== modules.entry.version) return undefined;
-    return { modules: await unpack(modules, 'kernel.img'), whole: await unpack(whole, 'monolithic') };
+    const directory = await unpack(modules, 'kernel.img');
+    if (!secure) return { modules: directory, whole: undefined, shim: undefined };
+    // Debian 12 has them in the package of the modules.
+    const other = await find(unsigned);
+    if (other !== undefined && other.entry.version !== modules.entry.version) return undefined;
+    const whole = await unpack(other ?? modules, 'monolithic');
+    if (!behindShim) return { modules: directory, whole, shim: undefined };
+    const shim = await bringShim();
+    return shim === undefined ? undefined : { modules: directory, whole, shim };
   };
   try {
     const there = await bring(false);
@@ -136,7 +158,8 @@ async function newest(
 
 /**
  * Brings a package into the mirror and unpacks it, unless that was done before.
- * @param wanted what it must have below usr/lib/grub
+ * @param wanted what it must have below usr/lib
+ * @returns its usr/lib
  */
 async function unpacked(
   { mirror, cache }: Pick<PackageSource, 'mirror' | 'cache'>,
@@ -147,8 +170,8 @@ async function unpacked(
   const { filename: path, size, sha256 } = entry;
   const home = join(cache, 'grub');
   const directory = join(home, `${entry.package}-${sha256}`);
-  const modules = join(directory, 'usr/lib/grub');
-  if (await exists(directory)) return modules;
+  const library = join(directory, 'usr/lib');
+  if (await exists(directory)) return library;
   await fetchPool(mirror, repository, [{ path, size, sha256 }], { offline: false }, context);
   const file = packageFile({ mirror }, { repository: repository.name, path });
   // What the mirror took note of may have changed since.
@@ -161,8 +184,8 @@ async function unpacked(
   const made = await mkdtemp(join(home, '.tmp-'));
   try {
     await run('dpkg-deb', ['--extract', file, made], context);
-    if (!(await exists(join(made, 'usr/lib/grub', wanted))))
-      throw new ReliveError('corrupt', `${file} has no usr/lib/grub/${wanted}`);
+    if (!(await exists(join(made, 'usr/lib', wanted))))
+      throw new ReliveError('corrupt', `${file} has no usr/lib/${wanted}`);
     await rename(made, directory);
   } catch (error) {
     // Another relive was as fast.
@@ -170,5 +193,5 @@ async function unpacked(
   } finally {
     await rm(made, { recursive: true, force: true });
   }
-  return modules;
+  return library;
 }

@@ -7,6 +7,7 @@ import { exists } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { tarOf } from '../host/tar.ts';
 import { programSection, type Signer, signProgram } from '../image/authenticode.ts';
+import type { Shim } from './shim.ts';
 
 /** `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. The others: UEFI on ARM. */
 export type GrubPlatform = 'pc' | 'efi' | 'arm64-efi' | 'arm-efi';
@@ -29,6 +30,8 @@ export interface SecureGrub {
   readonly signer: Signer;
   /** The directory with the platform's folder of whole GRUBs of the same version (see `findGrub`). */
   readonly whole: string;
+  /** What firmware starts first, and GRUB asks about the kernel; undefined: it asks the firmware. */
+  readonly shim: Shim | undefined;
 }
 
 /** Where Debian's grub-pc-bin, grub-efi-amd64-bin, ... put what core images are made of. */
@@ -63,6 +66,9 @@ export const efiPrograms = {
 /** The platforms of UEFI. */
 export type EfiPlatform = keyof typeof efiPrograms;
 
+/** How shim calls a processor in the names of what it starts (shim, Makefile, ARCH_SUFFIX), of those that Debian has it for. */
+export const efiNames: Readonly<Partial<Record<GrubPlatform, string>>> = { efi: 'x64', 'arm64-efi': 'aa64' };
+
 const commonModules = [
   ...['memdisk', 'tar', 'normal', 'configfile', 'test', 'true', 'echo', 'sleep', 'terminal', 'serial'],
   // regexp brings `*` in names, too; probe tells a file system by its UUID to the system that is started.
@@ -93,7 +99,8 @@ export function grubModules(platform: GrubPlatform, check: GrubCheck): readonly 
 /**
  * The arguments of `grub-mkimage` for one core image (grub-mkimage(1)).
  * @param from the directory with the platform's folder of modules
- * @param sbat a file for the section .sbat; with it GRUB asks the firmware where there is no shim
+ * @param sbat a file for the section .sbat, for GRUBs that start with Secure Boot
+ * @param starts what starts it then: firmware, which it asks about kernels, or shim
  */
 export function mkimageArguments(
   platform: GrubPlatform,
@@ -101,13 +108,15 @@ export function mkimageArguments(
   files: { readonly output: string; readonly memdisk: string; readonly publicKey: string | undefined },
   from: string = grubDirectory,
   sbat?: string,
+  starts: 'firmware' | 'shim' = 'firmware',
 ): string[] {
   const { folder, format } = grubPlatforms[platform];
   return [
     ...['--directory', join(from, folder), '--format', format, '--output', files.output],
     ...['--prefix', '(memdisk)/boot/grub', '--memdisk', files.memdisk],
     ...(files.publicKey === undefined ? [] : ['--pubkey', files.publicKey]),
-    ...(sbat === undefined ? [] : ['--sbat', sbat, '--disable-shim-lock']),
+    ...(sbat === undefined ? [] : ['--sbat', sbat]),
+    ...(sbat === undefined || starts === 'shim' ? [] : ['--disable-shim-lock']),
     ...grubModules(platform, check),
   ];
 }
@@ -157,11 +166,12 @@ export async function makeGrubImage(
   const sbat = secure === undefined ? undefined : join(scratch, `${platform}.sbat`);
   if (secure !== undefined && sbat !== undefined) await writeFile(sbat, await sbatOf(platform, secure.whole));
   const inside = { output, memdisk, publicKey: keyFile };
-  await run('grub-mkimage', mkimageArguments(platform, check, inside, from, sbat), {
+  const starts = secure?.shim === undefined ? 'firmware' : 'shim';
+  await run('grub-mkimage', mkimageArguments(platform, check, inside, from, sbat, starts), {
     signal: context.signal,
   });
   if (secure !== undefined)
-    await writeFile(output, signProgram(await readFile(output), output, secure.signer));
+    await writeFile(output, await signProgram(await readFile(output), output, secure.signer));
   return output;
 }
 

@@ -6,13 +6,11 @@ import { withScratchDirectory } from '../host/anonymous.ts';
 import { explainDiskFull, freeBytes, sha256, syncDirectory } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { type StoredImage, storePaths } from '../image/store.ts';
-import { makeEfiPartition } from './efi.ts';
+import { makeEfiFiles, makeEfiPartition } from './efi.ts';
 import {
   type EfiPlatform,
-  efiPrograms,
   type GrubCheck,
   type GrubOptions,
-  grubDirectory,
   hybridBootSector,
   makeGrubImage,
   type SecureGrub,
@@ -199,18 +197,18 @@ export async function writeIsoInto(
   const identity = sha256(`${options.image.name}\n${options.sourceDateEpoch}\n`);
   const date = xorrisoDate(options.sourceDateEpoch);
   const bios = options.bios ? await biosParts(grub, scratch, context) : undefined;
-  const program = await makeGrubImage(
+  const programs = await makeEfiFiles(
     options.efi,
     grub,
     scratch,
     context,
-    options.efiModules ?? grubDirectory,
+    options.efiModules,
     options.secure,
   );
   const efi = join(scratch, 'efi-partition.img');
   const serial = Number.parseInt(identity.slice(0, 8), 16);
   const { sourceDateEpoch } = options;
-  await makeEfiPartition(efi, program, { name: efiPrograms[options.efi], serial, sourceDateEpoch }, context);
+  await makeEfiPartition(efi, programs, scratch, { serial, sourceDateEpoch }, context);
   const loopback = join(scratch, 'loopback.cfg');
   await writeFile(loopback, options.loopback);
   const all = [...(bios?.files ?? []), { path: '/boot/grub/loopback.cfg', source: loopback }, ...files];

@@ -67,10 +67,11 @@ export function testFirmwares({
   boot,
 }: {
   readonly architecture: string;
-  readonly boot: { readonly secureBoot?: boolean | undefined };
+  readonly boot: { readonly secureBoot?: boolean | 'shim' | undefined };
 }): Firmware[] {
   if (architecture === 'i386') return ['bios'];
   if (architecture !== 'amd64') return ['uefi'];
+  if (boot.secureBoot === 'shim') return ['bios', 'shim'];
   return ['bios', boot.secureBoot === true ? 'secure-boot' : 'uefi'];
 }
 
@@ -94,7 +95,7 @@ function machineOf(name: string): Architecture {
 export async function requireTestTools(architecture: string, firmwares: readonly Firmware[]): Promise<void> {
   const machine = machineOf(architecture);
   for (const tool of [machineProgram(machine), 'xorriso', 'grub-mkimage']) requireTool(tool);
-  if (firmwares.some((firmware) => firmware !== 'bios')) await firmwareVariables(machine);
+  for (const firmware of firmwares) if (firmware !== 'bios') await firmwareVariables(machine, firmware);
 }
 
 /** Where a script of live-boot may be in an initramfs, by its age. */
@@ -185,7 +186,8 @@ export async function testImage(
       { architecture, accelerator: options.accelerator ?? 'auto' },
       context,
     );
-    const enrolled = firmwares.includes('secure-boot') ? await secureBootCertificates(source) : undefined;
+    const wanted = firmwares.includes('secure-boot') || firmwares.includes('shim');
+    const enrolled = wanted ? await secureBootCertificates(source) : undefined;
     const memoryMib = options.memoryMib ?? testMemory(manifest);
     const cores = availableParallelism();
     const atOnce = cores >= firmwares.length && freemem() > firmwares.length * memoryMib * 1.2 * 2 ** 20;

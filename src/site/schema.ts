@@ -566,9 +566,9 @@ const keys = {
   checksum: z
     .enum(checksums)
     .meta({ description: 'The checksums that GRUB goes by where it has no key. Unless given: sha256' }),
-  secureBoot: z.boolean().meta({
+  secureBoot: z.union([z.boolean(), z.literal('shim')]).meta({
     description:
-      "Whether kernel and GRUB are signed with the site's own key for UEFI Secure Boot. Unless given: false",
+      "Whether kernel and GRUB are signed with the site's own key for UEFI Secure Boot: true for firmware that knows the key, shim for firmware that knows Microsoft's, by way of Debian's shim, which knows the key. Unless given: false",
   }),
   factory: z.boolean().meta({
     description:
@@ -698,7 +698,7 @@ function checkSecureBoot(
     suite,
     architecture,
   }: {
-    boot: { secureBoot: boolean; verify: string };
+    boot: { secureBoot: boolean | 'shim'; verify: string };
     suite: string;
     architecture: string;
   },
@@ -707,7 +707,8 @@ function checkSecureBoot(
   if (!boot.secureBoot) return;
   const refuse = (message: string): void =>
     context.addIssue({ code: 'custom', path: ['boot', 'secureBoot'], message });
-  if (suite === 'bookworm') refuse('false with bookworm, whose GRUB starts kernels only behind shim');
+  if (suite === 'bookworm' && boot.secureBoot === true)
+    refuse('shim or false with bookworm, whose GRUB starts kernels only behind shim');
   if (architecture === 'i386' || architecture === 'armhf')
     refuse(`false with ${architecture}, for which Debian has no GRUB for Secure Boot`);
   if (boot.verify !== 'signature')

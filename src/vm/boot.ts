@@ -21,7 +21,7 @@ import {
   qemuArguments,
 } from './qemu.ts';
 import { Qmp } from './qmp.ts';
-import { enrolledVariables } from './variable-store.ts';
+import { enrolledVariables, shimVariables } from './variable-store.ts';
 
 /** After a bad sign the guest may go on for this long, so that the last screen shows all of its message. */
 const settleMilliseconds = 1000;
@@ -44,7 +44,7 @@ export interface BootOptions {
   readonly architecture: Architecture;
   /** The usual one of such machines unless given: BIOS of PCs, else UEFI. */
   readonly firmware: Firmware | undefined;
-  /** The keys that `secure-boot` firmware knows; it is for nothing without. */
+  /** The keys that `secure-boot` firmware knows, and shim behind `shim`; they are for nothing without. */
   readonly enrolled: SecureBootCertificates | undefined;
   readonly accelerator: Accelerator | 'auto';
   readonly memoryMib: number;
@@ -265,15 +265,16 @@ function firmwareOf({ architecture, firmware }: Pick<BootOptions, 'architecture'
   throw new ReliveError('usage', `--firmware ${firmware}: a machine for ${architecture} starts by ${usual}`);
 }
 
-/** A guest's own UEFI variables: without any, or with keys for Secure Boot. */
+/** A guest's own UEFI variables: without any, or with the keys that such firmware knows. */
 async function variablesFile(
   { architecture, enrolled }: Pick<BootOptions, 'architecture' | 'enrolled'>,
   firmware: Firmware,
 ): Promise<AnonymousFile> {
-  const template = await readFile(await firmwareVariables(architecture));
-  if (firmware !== 'secure-boot') return await anonymousFile(template);
-  if (enrolled === undefined) throw new TypeError('Secure Boot without keys would start everything');
-  return await anonymousFile(enrolledVariables(template, enrolled));
+  const template = await readFile(await firmwareVariables(architecture, firmware));
+  if (firmware !== 'secure-boot' && firmware !== 'shim') return await anonymousFile(template);
+  if (enrolled === undefined) throw new TypeError(`firmware ${firmware} without the keys that it is to know`);
+  const known = firmware === 'shim' ? shimVariables : enrolledVariables;
+  return await anonymousFile(known(template, enrolled));
 }
 
 /**

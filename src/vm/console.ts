@@ -18,6 +18,10 @@ const failures: readonly (readonly [RegExp, string])[] = [
     /BdsDxe: failed to load .*Access Denied/,
     'its firmware refused the boot loader, which no key has signed that it knows',
   ],
+  [
+    /Verification failed: \(0x1A\) Security Violation/,
+    'shim refused GRUB, which no key has signed that it knows: its MokManager can enrol RELIVE.CER of the EFI system partition',
+  ],
   [/relive: stopped: (.*)/, 'it stopped: $1'],
   [/Kernel panic - not syncing: (.*)/, 'its kernel panicked: $1'],
   [/^\(initramfs\)|BusyBox v\S+ .*built-in shell/, 'it stopped in the initramfs'],

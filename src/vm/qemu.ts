@@ -2,8 +2,17 @@ import { ReliveError } from '../core/error.ts';
 import { exists } from '../host/files.ts';
 import type { Accelerator } from './accel.ts';
 
-/** `secure-boot` is UEFI that starts only what keys have signed which it knows. */
-export type Firmware = 'bios' | 'uefi' | 'secure-boot';
+/**
+ * Three of them are UEFI that starts only what keys have signed which it knows: `secure-boot` the keys of a site, `microsoft`
+ * those of Microsoft, as machines are sold, and `shim` these, where shim knows the key of a site.
+ */
+export const firmwares = ['bios', 'uefi', 'secure-boot', 'shim', 'microsoft'] as const;
+export type Firmware = (typeof firmwares)[number];
+
+/** Whether such firmware checks signatures. */
+export function checksSignatures(firmware: Firmware): boolean {
+  return firmware !== 'bios' && firmware !== 'uefi';
+}
 
 /** A virtual machine, and the medium it boots from. */
 export interface Machine {
@@ -43,6 +52,8 @@ interface MachineKind {
     /** The code that enforces signatures; wants the machine's system management mode. */
     readonly secureCode?: string;
     readonly variables: string;
+    /** Variables with the keys of Microsoft. */
+    readonly microsoftVariables?: string;
     readonly brings: string;
   };
 }
@@ -58,11 +69,12 @@ const pc: MachineKind = {
   machine: 'q35',
   processor: 'qemu64,-cx16',
   screen: 'VGA',
-  firmwares: ['bios', 'uefi', 'secure-boot'],
+  firmwares,
   uefi: {
     code: '/usr/share/OVMF/OVMF_CODE_4M.fd',
     secureCode: '/usr/share/OVMF/OVMF_CODE_4M.secboot.fd',
     variables: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+    microsoftVariables: '/usr/share/OVMF/OVMF_VARS_4M.ms.fd',
     brings: 'ovmf',
   },
 };
@@ -116,15 +128,20 @@ export function isHostsOwn(architecture: Architecture): boolean {
  * The template of UEFI variables, of which each guest gets a copy.
  * @throws ReliveError `tool-missing`
  */
-export async function firmwareVariables(architecture: Architecture): Promise<string> {
-  const { uefi, firmwares } = machines[architecture];
-  for (const file of [uefi.code, uefi.secureCode ?? uefi.code, uefi.variables]) {
+export async function firmwareVariables(
+  architecture: Architecture,
+  firmware: Firmware = 'uefi',
+): Promise<string> {
+  const { uefi, firmwares: own } = machines[architecture];
+  const withMicrosoft = firmware === 'shim' || firmware === 'microsoft';
+  const variables = withMicrosoft ? (uefi.microsoftVariables ?? uefi.variables) : uefi.variables;
+  for (const file of [uefi.code, uefi.secureCode ?? uefi.code, variables]) {
     if (await exists(file)) continue;
     throw new ReliveError('tool-missing', `UEFI firmware for guests is not installed: ${file}`, {
-      hint: `apt-get install ${uefi.brings}${firmwares.includes('bios') ? ', or boot by --firmware bios' : ''}`,
+      hint: `apt-get install ${uefi.brings}${own.includes('bios') ? ', or boot by --firmware bios' : ''}`,
     });
   }
-  return uefi.variables;
+  return variables;
 }
 
 /** A value inside a comma-separated option of QEMU: a comma is written twice (qemu(1), -drive). */
@@ -144,7 +161,7 @@ export function qemuArguments(machine: Machine): string[] {
       ? ''
       : `,logical_block_size=${machine.sectorSize},physical_block_size=${machine.sectorSize}`;
   const { machine: type, processor, screen, uefi } = machines[machine.architecture];
-  const secure = machine.firmware === 'secure-boot';
+  const secure = checksSignatures(machine.firmware);
   const code = secure ? (uefi.secureCode ?? uefi.code) : uefi.code;
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-name', 'relive'],

@@ -14,6 +14,9 @@ const imageSecurityDatabase = 'd719b2cb-3d3a-4596-a3bc-dad00e67656f';
 const secureBootEnable = 'f0a30bc7-af08-4556-99c4-001009c93a44';
 const customMode = 'c076ec0c-7028-4399-a072-71ee5c448b9f';
 
+/** SHIM_LOCK_GUID of shim. */
+const shimLock = '605dab50-e046-4300-abb6-3dd810dd8b23';
+
 const storeHeaderSize = 28;
 const variableHeaderSize = 60;
 /** EFI_VARIABLE_NON_VOLATILE, BOOTSERVICE_ACCESS. */
@@ -55,6 +58,22 @@ function refuse(why: string): ReliveError {
   });
 }
 
+/** Where the variables of a store begin, and where its room ends. @throws ReliveError `corrupt` */
+function roomOf(store: Buffer): { readonly first: number; readonly end: number } {
+  // EFI_FIRMWARE_VOLUME_HEADER: signature at 40, length of the header at 48.
+  if (store.length < 0x80 || store.toString('latin1', 40, 44) !== '_FVH')
+    throw refuse('it is no firmware volume');
+  const start = store.readUInt16LE(48);
+  if (
+    store.length < start + storeHeaderSize ||
+    !store.subarray(start, start + 16).equals(guidBytes(authenticatedStore))
+  )
+    throw refuse('it has no store of authenticated variables');
+  const end = start + store.readUInt32LE(start + 16);
+  if (end > store.length) throw refuse('it is cut off');
+  return { first: start + storeHeaderSize, end };
+}
+
 /**
  * A variable store in which keys are enrolled and Secure Boot is on.
  * @param template an empty store, as OVMF brings it
@@ -65,19 +84,8 @@ export function enrolledVariables(
   { certificates, owner }: SecureBootCertificates,
 ): Buffer {
   const store = Buffer.from(template);
-  // EFI_FIRMWARE_VOLUME_HEADER: signature at 40, length of the header at 48.
-  if (store.length < 0x80 || store.toString('latin1', 40, 44) !== '_FVH')
-    throw refuse('it is no firmware volume');
-  const start = store.readUInt16LE(48);
-  if (
-    store.length < start + storeHeaderSize ||
-    !store.subarray(start, start + 16).equals(guidBytes(authenticatedStore))
-  )
-    throw refuse('it has no store of authenticated variables');
-  const first = start + storeHeaderSize;
-  const end = start + store.readUInt32LE(start + 16);
-  if (end > store.length || store.subarray(first, end).some((octet) => octet !== 0xff))
-    throw refuse('it has variables already');
+  const { first, end } = roomOf(store);
+  if (store.subarray(first, end).some((octet) => octet !== 0xff)) throw refuse('it has variables already');
   const list = (name: keyof typeof certificates): Buffer => signatureList(owner, certificates[name].raw);
   const variables: readonly Variable[] = [
     { name: 'PK', vendor: globalVariable, attributes: authenticated, data: list('PK') },
@@ -87,5 +95,39 @@ export function enrolledVariables(
     { name: 'CustomMode', vendor: customMode, attributes: bootOnly, data: Buffer.from([0]) },
   ];
   Buffer.concat(variables.map(variableBytes)).copy(store, first);
+  return store;
+}
+
+/**
+ * A variable store in which shim knows the key db, as after its enrolment by MokManager: in MokList (shim, MokVars.txt),
+ * which only programs may change that run before an operating system does.
+ * @param template a store with the keys of Microsoft, as OVMF brings it
+ * @throws ReliveError `corrupt` for a template that is no store, or has no room
+ */
+export function shimVariables(
+  template: Uint8Array,
+  {
+    certificates,
+    owner,
+  }: Pick<SecureBootCertificates, 'owner'> & {
+    readonly certificates: Pick<SecureBootCertificates['certificates'], 'db'>;
+  },
+): Buffer {
+  const store = Buffer.from(template);
+  const { first, end } = roomOf(store);
+  let at = first;
+  while (at + variableHeaderSize <= end && store.readUInt16LE(at) === 0x55aa) {
+    const size = variableHeaderSize + store.readUInt32LE(at + 36) + store.readUInt32LE(at + 40);
+    at += size + ((4 - (size % 4)) % 4);
+  }
+  const variable = variableBytes({
+    name: 'MokList',
+    vendor: shimLock,
+    attributes: bootOnly,
+    data: signatureList(owner, certificates.db.raw),
+  });
+  if (at + variable.length > end || store.subarray(at, at + variable.length).some((octet) => octet !== 0xff))
+    throw refuse('it has no room for one more');
+  variable.copy(store, at);
   return store;
 }

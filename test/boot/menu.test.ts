@@ -285,6 +285,11 @@ test('ISO files: ours by the signatures inside, others checked whole, and refuse
   await exportIso({ store, keys: join(work, 'keys') }, 'demo', undefined, recordingContext());
   for (const name of ['x-signed.iso', 'y-unsigned.iso']) installerIso(work, join(isos, name));
   writeSigned(join(isos, 'x-signed.iso'), readFileSync(join(isos, 'x-signed.iso')), key);
+  // The same signature, and one byte changed in a file that is not even offered.
+  const changed = readFileSync(join(isos, 'x-signed.iso'));
+  changed[changed.length - 1] = 1 ^ (changed.at(-1) ?? 0);
+  writeFileSync(join(isos, 'z-changed.iso'), changed);
+  copyFileSync(join(isos, 'x-signed.iso.sig'), join(isos, 'z-changed.iso.sig'));
   writeFileSync(join(isos, 'not "offered$(reboot).iso'), '');
   const disk = diskOf(store, 64);
   const down = '\u000e';
@@ -297,14 +302,17 @@ test('ISO files: ours by the signatures inside, others checked whole, and refuse
     '/isos/demo-20261121.01.iso',
     '/isos/x-signed.iso',
     '/isos/y-unsigned.iso',
+    '/isos/z-changed.iso',
   ]);
   const choose = (name: string): void => machine.send(`${down.repeat(names.indexOf(`/isos/${name}`))}\r`);
-  choose('y-unsigned.iso');
-  await machine.seen(/relive: refused: \/isos\/y-unsigned\.iso[^]*at once with Esc/);
-  machine.send('\u001b');
-  await machine.entries();
-  machine.send(`${down.repeat(2)}\r`);
-  await machine.entries();
+  for (const name of ['y-unsigned', 'z-changed']) {
+    choose(`${name}.iso`);
+    await machine.seen(new RegExp(`relive: refused: /isos/${name}\\.iso[^]*at once with Esc`));
+    machine.send('\u001b');
+    await machine.entries();
+    machine.send(`${down.repeat(2)}\r`);
+    await machine.entries();
+  }
   choose('x-signed.iso');
   expect((await machine.entries()).map((line) => line.slice(1))).toEqual([
     "/isos/x-signed.iso: Debian's installer",

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
@@ -12,11 +12,14 @@ import {
 import { withBootableIso } from '../../src/medium/export.ts';
 import { loadSite } from '../../src/site/site.ts';
 import { type BootResult, bootDefaults, bootImage } from '../../src/vm/boot.ts';
-import { succeed } from '../fixtures/command.ts';
+import { runCommand, succeed } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { errorLike } from '../fixtures/expecting.ts';
-import { makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
+import { guestKernel, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
 import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
+
+/** A line of grub.cfg. */
+const closesMenu = 'set superusers=';
 
 let key: SigningKey;
 /** Two sites' keys: those that the firmware knows, and others of the same names. */
@@ -37,10 +40,10 @@ afterAll(() => {
 
 /** An image whose kernel `kernelBy` has signed besides Debian, at a site which signs GRUB with the keys of `grubBy`. */
 async function storeOf(kernelBy: typeof own | undefined, grubBy: typeof own): Promise<TinyStore> {
-  const signer = kernelBy === undefined ? undefined : await secureBootSigner(kernelBy);
-  const tiny = makeTinyStore('healthy', key, 'amd64', (kernel) =>
-    signer === undefined ? kernel : signProgram(kernel, 'vmlinuz', signer),
-  );
+  const signer = kernelBy === undefined ? undefined : await secureBootSigner(kernelBy, recordingContext());
+  const plain = guestKernel();
+  const kernel = signer === undefined ? plain : await signProgram(plain, 'vmlinuz', signer);
+  const tiny = makeTinyStore('healthy', key, 'amd64', () => kernel);
   onTestFinished(tiny.remove);
   cpSync(secureBootDirectory(grubBy), join(tiny.site, 'keys/secure-boot'), { recursive: true });
   return tiny;
@@ -96,12 +99,23 @@ test('a GRUB that another key has signed is refused', async () => {
   );
 });
 
-test('a GRUB that nobody has signed is refused', async () => {
-  const tiny = makeTinyStore('healthy', key);
-  onTestFinished(tiny.remove);
-  await expect(boot(tiny, join(tiny.site, 'console.log'))).rejects.toMatchObject(
-    errorLike('guest-failed', 'its firmware refused the boot loader'),
+test('a GRUB in whose grub.cfg one byte is changed is refused', async () => {
+  const tiny = await storeOf(own, own);
+  const iso = join(tiny.site, 'changed.iso');
+  await succeed(['image', 'export', tiny.image, '--iso', iso], { site: tiny.site });
+  const bytes = readFileSync(iso);
+  // GRUB for BIOS is compressed: only that for UEFI shows its scripts.
+  const places = [bytes.indexOf(closesMenu), bytes.lastIndexOf(closesMenu)];
+  expect(places[0]).toBeGreaterThan(0);
+  expect(places[1]).toBe(places[0]);
+  bytes.write('X', places[0] ?? 0, 'latin1');
+  writeFileSync(iso, bytes);
+  const { status, last } = await runCommand(
+    ['vm', iso, '--firmware', 'secure-boot', '--accel', 'tcg', '--memory', '512', '--timeout', '240'],
+    { site: tiny.site },
   );
+  expect(status).toBe(3);
+  expect(last).toMatchObject(errorLike('guest-failed', 'its firmware refused the boot loader'));
 });
 
 test('a medium of such an image boots, and is what its verification expects', async () => {

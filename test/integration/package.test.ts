@@ -127,7 +127,13 @@ describe('completion', () => {
     expect(offered('relive --site / build ')).toEqual([]);
     expect(offered('relive image show de')).toEqual(['demo', site.image]);
     expect(offered('relive mirror sync ')).toEqual(['debian', 'debian-security']);
-    expect(offered('relive vm demo --firmware ')).toEqual(['bios', 'secure-boot', 'uefi']);
+    expect(offered('relive vm demo --firmware ')).toEqual([
+      'bios',
+      'microsoft',
+      'secure-boot',
+      'shim',
+      'uefi',
+    ]);
     expect(offered('relive build --off')).toEqual(['--offline']);
   });
 

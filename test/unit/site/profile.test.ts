@@ -52,15 +52,28 @@ image: {compression: {algorithm: zstd, level: 19}}
 `;
 
 test.each([
-  ['suite: trixie', 'suite: bookworm', 'bookworm, whose GRUB starts kernels only behind shim'],
-  ['amd64', 'armhf', 'armhf, for which Debian has no GRUB for Secure Boot'],
+  [
+    'suite: trixie',
+    'suite: bookworm',
+    'shim or false with bookworm, whose GRUB starts kernels only behind shim',
+  ],
+  ['amd64', 'armhf', 'false with armhf, for which Debian has no GRUB for Secure Boot'],
 ])('Secure Boot is refused where no GRUB can start it: not %s but %s', async (good, bad, why) => {
   const text = `${profileText.replace(good, bad)}boot: {secureBoot: true}\n`;
   expect(await problemsOf({ one: text })).toContain(
-    `one.yaml:6:20: boot.secureBoot: found the boolean true; allowed: false with ${why}`,
+    `one.yaml:6:20: boot.secureBoot: found the boolean true; allowed: ${why}`,
   );
   const served = await load({ one: `${profileText}boot: {secureBoot: true}\n` });
   expect(served.boot.secureBoot).toBe(true);
+});
+
+test('behind shim there is Secure Boot for Debian 12, too', async () => {
+  const text = profileText.replace('suite: trixie', 'suite: bookworm');
+  const served = await load({ one: `${text}boot: {secureBoot: shim}\n` });
+  expect(served.boot.secureBoot).toBe('shim');
+  expect(await problemsOf({ one: `${text}boot: {secureBoot: shim, verify: none}\n` })).toContain(
+    'one.yaml:6:20: boot.secureBoot: found "shim"; allowed: false with this "verify": what firmware lets start must check the rest',
+  );
 });
 
 describe('loadProfile', () => {

@@ -173,7 +173,7 @@ describe('completion in bash', () => {
     [['relive', 'mirror', 'snapshot', 'create', ''], ['debian']],
     [
       ['relive', 'vm', '--firmware', ''],
-      ['bios', 'uefi', 'secure-boot'],
+      ['bios', 'uefi', 'secure-boot', 'shim', 'microsoft'],
     ],
     [['relive', 'vm', '--firmware', '=', 'u'], ['uefi']],
     [

@@ -10,7 +10,7 @@ import {
   secureBootDirectory,
 } from '../../../src/image/secure-boot-keys.ts';
 import { signatureList } from '../../../src/image/signature-list.ts';
-import { enrolledVariables } from '../../../src/vm/variable-store.ts';
+import { enrolledVariables, shimVariables } from '../../../src/vm/variable-store.ts';
 import { recordingContext } from '../../fixtures/context.ts';
 import { errorLike } from '../../fixtures/expecting.ts';
 
@@ -53,19 +53,44 @@ const empty = (): Buffer => {
   return bytes;
 };
 
+/** The variables of a store by their names, and where they end. */
+function variablesOf(store: Buffer): {
+  readonly found: Readonly<Record<string, Buffer>>;
+  readonly at: number;
+} {
+  const found: Record<string, Buffer> = {};
+  let at = 0x48 + 28;
+  while (store.readUInt16LE(at) === 0x55aa) {
+    const [nameSize, dataSize] = [store.readUInt32LE(at + 36), store.readUInt32LE(at + 40)];
+    const name = store.toString('utf16le', at + 60, at + 60 + nameSize - 2);
+    const start = at + 60 + nameSize;
+    found[name] = store.subarray(start, start + dataSize);
+    at = (start + dataSize + 3) & ~3;
+  }
+  return { found, at };
+}
+
+test('the variable store for shim has its list behind what the firmware had', () => {
+  const template = enrolledVariables(empty(), known);
+  const store = shimVariables(template, known);
+  const { found, at } = variablesOf(store);
+  expect(Object.keys(found).slice(-2)).toEqual(['CustomMode', 'MokList']);
+  expect(found['MokList']).toEqual(signatureList(known.owner, known.certificates.db.raw));
+  expect(store.subarray(at).every((octet) => octet === 0xff)).toBe(true);
+  const end = variablesOf(template).at;
+  expect(store.subarray(0, end).equals(template.subarray(0, end))).toBe(true);
+  const full = Buffer.from(template);
+  full.writeUInt32LE(end - 0x48, 0x58);
+  expect(() => shimVariables(full, known)).toThrow(
+    expect.objectContaining(errorLike('corrupt', 'it has no room for one more')),
+  );
+});
+
 describe('a variable store', () => {
   test('has the keys, each in a list, and the switch of Secure Boot', () => {
     const store = enrolledVariables(empty(), known);
     expect(store).toHaveLength(0x10000);
-    const found: Record<string, Buffer> = {};
-    let at = 0x48 + 28;
-    while (store.readUInt16LE(at) === 0x55aa) {
-      const [nameSize, dataSize] = [store.readUInt32LE(at + 36), store.readUInt32LE(at + 40)];
-      const name = store.toString('utf16le', at + 60, at + 60 + nameSize - 2);
-      const start = at + 60 + nameSize;
-      found[name] = store.subarray(start, start + dataSize);
-      at = (start + dataSize + 3) & ~3;
-    }
+    const { found, at } = variablesOf(store);
     expect(Object.keys(found)).toEqual(['PK', 'KEK', 'db', 'SecureBootEnable', 'CustomMode']);
     expect(found['db']).toEqual(signatureList(known.owner, known.certificates.db.raw));
     expect([...(found['SecureBootEnable'] ?? [])]).toEqual([1]);
@@ -76,7 +101,7 @@ describe('a variable store', () => {
     ['is no firmware volume', (bytes: Buffer) => bytes.fill(0, 40, 44)],
     ['has no store of authenticated variables', (bytes: Buffer) => bytes.fill(0, 0x48, 0x58)],
     ['has variables already', (bytes: Buffer) => bytes.fill(0xaa, 0x64, 0x65)],
-    ['has variables already', (bytes: Buffer) => bytes.writeUInt32LE(0x20000, 0x58)],
+    ['is cut off', (bytes: Buffer) => bytes.writeUInt32LE(0x20000, 0x58)],
   ])('is made of an empty one only: it %s', (why, change) => {
     const bytes = empty();
     change(bytes);
