@@ -1,7 +1,7 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import { assert, property, string } from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { ReliveError } from '../../../src/core/error.ts';
 import { parseTokenKey, requirePrivatePin } from '../../../src/image/token.ts';
@@ -33,16 +33,21 @@ test.each([
   expect(() => parseTokenKey(address)).toThrow(expect.objectContaining(errorLike('usage', why)));
 });
 
+/** The address that openssl gets, or an empty one where it is refused. */
+function attempt(address: string): string {
+  try {
+    return parseTokenKey(address).uri;
+  } catch (error) {
+    if (error instanceof ReliveError) return 'pkcs11:';
+    throw error;
+  }
+}
+
 test('whatever the address: a key, or an error of ours', () => {
-  fc.assert(
-    fc.property(fc.string(), (text) => {
-      for (const address of [text, `pkcs11:${text}`, `pkcs11:object=a?pin-source=file:/pin&${text}`]) {
-        try {
-          expect(parseTokenKey(address).uri).toMatch(/^pkcs11:[!-~]*$/);
-        } catch (error) {
-          expect(error).toBeInstanceOf(ReliveError);
-        }
-      }
+  assert(
+    property(string(), (text) => {
+      for (const address of [text, `pkcs11:${text}`, `pkcs11:object=a?pin-source=file:/pin&${text}`])
+        expect(attempt(address)).toMatch(/^pkcs11:[!-~]*$/);
     }),
   );
 });
