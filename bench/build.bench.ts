@@ -39,10 +39,7 @@ function measureRelive(site: string): Record<'cold' | 'unchanged' | 'overlay' | 
   execFileSync(process.execPath, [cli, 'build', 'demo', '--site', site], { stdio: 'pipe' });
   const packages = best(() => {
     rmSync(join(site, 'store'), { recursive: true, force: true });
-    sh(
-      'rm -rf .relive/stages/packages-* .relive/stages/files-* .relive/stages/configure-* .relive/stages/live-*',
-      site,
-    );
+    sh('cd .relive/cache/stages && rm -rf packages-* files-* configure-* live-*', site);
   }, build);
   return { cold, unchanged, overlay, packages };
 }
