@@ -327,7 +327,12 @@ async function buildLayers(
     ...(profile.persist.length === 0 && profile.identity === undefined ? [] : [await persistStage(profile)]),
     ...(profile.host === 'container'
       ? []
-      : [await liveStage({ initrd: profile.image.initrd, health: profile.boot.health, sourceDateEpoch })]),
+      : [
+          await liveStage({
+            ...{ architecture, sourceDateEpoch },
+            ...{ initrd: profile.image.initrd, health: profile.boot.health },
+          }),
+        ]),
   ];
   const scripts = await Promise.all(
     scriptPoints.map(async (after) => {

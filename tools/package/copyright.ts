@@ -24,12 +24,16 @@ function folded(text: string): string {
     .join('\n');
 }
 
-/** The machine-readable copyright file (copyright-format 1.0) of relive and of the libraries in its code, which lies in `place`. */
+/**
+ * The machine-readable copyright file (copyright-format 1.0) of relive and of the libraries in its code, which lies in `place`.
+ * @param fontLicense the license of the fonts of GRUB's menu: a paragraph of such a file, and what may stand before it
+ */
 export function copyrightFile(
   author: string,
   year: number,
   place: string,
   libraries: readonly Library[],
+  fontLicense: string,
 ): string {
   const owners = libraries.flatMap(({ name, text }) => {
     const found = holders(text);
@@ -60,8 +64,7 @@ export function copyrightFile(
     [
       'Files: usr/share/relive/runtime/grub/theme/*.pf2',
       'Copyright: 2003 Bitstream, Inc. (DejaVu changes are in public domain)',
-      'License: bitstream-vera',
-      ' The whole text is in usr/share/relive/runtime/grub/theme/LICENSE.',
+      fontLicense.slice(fontLicense.indexOf('License: ')).trimEnd(),
     ].join('\n'),
     bundled,
     ...licenses,

@@ -32,6 +32,8 @@ export interface TreeOptions {
 /** Where relive is installed; it finds profiles/ and runtime/ beside dist/. */
 const home = 'usr/share/relive';
 const documents = 'usr/share/doc/relive';
+/** Its text goes into the copyright file, and not there a second time. */
+const fontLicense = 'runtime/grub/theme/LICENSE';
 const units = [
   ...['mirror', 'refresh'].flatMap((name) => [`relive-${name}@.service`, `relive-${name}@.timer`]),
   'relive-serve@.service',
@@ -129,11 +131,13 @@ export async function packageTree({ root, json, epoch }: TreeOptions): Promise<P
   const { version, description, license } = json;
   const example = await exampleFiles(root);
   const parts: PackagedFile[][] = [
-    ...(await Promise.all(
-      ['dist', 'runtime', 'profiles', 'schemas'].map(
-        async (name) => await copied(join(root, name), join(home, name)),
-      ),
-    )),
+    ...(
+      await Promise.all(
+        ['dist', 'runtime', 'profiles', 'schemas'].map(
+          async (name) => await copied(join(root, name), join(home, name)),
+        ),
+      )
+    ).map((files) => files.filter(({ path }) => path !== join(home, fontLicense))),
     [
       text(
         join(home, 'package.json'),
@@ -146,7 +150,10 @@ export async function packageTree({ root, json, epoch }: TreeOptions): Promise<P
         ),
       )),
       text(join(documents, 'README.md'), await read('README.md')),
-      text(join(documents, 'copyright'), copyrightFile(json.author, year, join(home, 'dist'), brought)),
+      text(
+        join(documents, 'copyright'),
+        copyrightFile(json.author, year, join(home, 'dist'), brought, await read(fontLicense)),
+      ),
       compressed(join(documents, 'changelog'), debianChangelog(await read('CHANGELOG.md'), changes)),
       text('usr/share/lintian/overrides/relive', await read('packaging/lintian-overrides')),
     ],

@@ -7,6 +7,7 @@ import type { Profile } from '../../site/profile.ts';
 import { finishInitrd, type InitrdCompression, initrdSettings } from '../initrd.ts';
 import type { Stage } from '../layers.ts';
 import { writeInside } from '../links.ts';
+import { useSmallOffsets } from '../small-offsets.ts';
 
 /** The files which go into every image as they are. */
 const runtime = join(home, 'runtime');
@@ -41,6 +42,7 @@ export const kernelName = 'vmlinuz';
 export const initrdName = 'initrd.img';
 
 export interface LiveOptions {
+  readonly architecture: string;
   readonly initrd: InitrdCompression;
   readonly health: Profile['boot']['health'];
   readonly sourceDateEpoch: number;
@@ -58,7 +60,14 @@ function healthLines(health: NonNullable<LiveOptions['health']>): string {
 }
 
 /** relive's own units, and the initramfs, made once. Leaves kernel and initrd beside the tree. */
-export async function liveStage({ initrd, health, sourceDateEpoch }: LiveOptions): Promise<Stage> {
+export async function liveStage({
+  architecture,
+  initrd,
+  health,
+  sourceDateEpoch,
+}: LiveOptions): Promise<Stage> {
+  // Of 32 bits, and not run by the kernel as i386 is.
+  const smallOffsets = architecture === 'armhf';
   const digests = await Promise.all(
     [...files, ...filesBesideRelive].map(async ([source]) => sha256(await readFile(join(runtime, source)))),
   );
@@ -72,6 +81,7 @@ export async function liveStage({ initrd, health, sourceDateEpoch }: LiveOptions
       ]),
       initrd,
       ...(health === undefined ? {} : { health }),
+      ...(smallOffsets ? { smallOffsets } : {}),
       sourceDateEpoch,
     },
     work: async ({ root, output, chroot: enter }, context) => {
@@ -96,6 +106,7 @@ export async function liveStage({ initrd, health, sourceDateEpoch }: LiveOptions
       await takeAllMicrocode(root);
       const version = await kernelVersion(root);
       await writeFile(join(root, 'etc/initramfs-tools/conf.d/relive.conf'), initrdSettings(initrd));
+      if (smallOffsets) await useSmallOffsets(join(root, 'usr/lib/modules'));
       await chroot.run('update-initramfs', ['-c', '-k', version], {
         env: { SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
         onLine: (line) => context.emit({ event: 'note', source: 'live', message: line }),

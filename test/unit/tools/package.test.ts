@@ -70,18 +70,19 @@ describe('the changelog', () => {
 });
 
 test('the copyright file names each library, its holders and its whole license', () => {
-  const text = copyrightFile('Us <us@example.org>', 2026, 'usr/share/relive/dist', [
-    {
-      name: 'thing',
-      version: '1.0.0',
-      license: 'MIT',
-      text: 'MIT\n\nCopyright (c) 2011 Somebody\n\ncopyright notice and this\n',
-    },
-  ]);
+  const thing = {
+    name: 'thing',
+    version: '1.0.0',
+    license: 'MIT',
+    text: 'MIT\n\nCopyright (c) 2011 Somebody\n\ncopyright notice and this\n',
+  };
+  const fonts = 'Made of:\nLicense: of-fonts\n Be kind.\n';
+  const text = copyrightFile('Us <us@example.org>', 2026, 'usr/share/relive/dist', [thing], fonts);
   expect(text).toContain(
     'Files: usr/share/relive/dist/*\nCopyright: 2026 Us <us@example.org>\n           2011 Somebody\nLicense: GPL-3.0+ and MIT-thing\n',
   );
   expect(text).toContain('\nLicense: MIT-thing\n MIT\n .\n');
+  expect(text).toContain('\nLicense: of-fonts\n Be kind.\n\n');
 });
 
 describe('man pages', () => {
