@@ -79,7 +79,7 @@ function measureLiveBuild(work: string): number | undefined {
   );
   sh('lb build', directory);
   return best(
-    () => sh('lb clean --all && rm -rf cache/bootstrap && true', directory),
+    () => sh(`lb clean --all && rm -rf cache/bootstrap && ${config}`, directory),
     () => sh('lb build', directory),
     1,
   );
