@@ -8,8 +8,9 @@ import { diskOf, grubCd, MenuMachine, writeBlock } from '../fixtures/menu.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
 
-/** Directories of the running system, but the kernel's own and the volumes. */
-const everywhere = 'find / \\( -path /proc -o -path /sys -o -path /dev -o -path /volumes \\) -prune -o';
+/** Directories of the running system, but the kernel's own, the volumes, and what is bound from them. */
+const everywhere =
+  'find / \\( -path /proc -o -path /sys -o -path /dev -o -path /volumes -o -path /var/local/bound \\) -prune -o';
 
 /** Writes into what is kept, and into every directory beside it; nothing unless the image is the incremental one. */
 const notes = `#!/bin/sh
