@@ -105,21 +105,20 @@ function faultsWhenReplayed(disk: string, store: string, needed: readonly number
   try {
     // It repairs nothing that asks for a decision; 1: it put right what the journal leaves to it.
     execFileSync('sh', ['-c', 'e2fsck -f -p "$1" || [ $? -eq 1 ]', 'sh', device], { stdio: 'pipe' });
-    execFileSync('mount', ['-t', 'ext4', '-o', 'ro', device, root]);
-    try {
-      const there = numbers.filter((number) => existsSync(join(root, directory(number))));
-      for (const number of there) {
-        execFileSync('diff', ['-r', join(store, directory(number)), join(root, directory(number))]);
-        for (const name of liveFiles(store, image(number))) {
-          execFileSync('cmp', [join(store, 'live', name), join(root, 'live', name)]);
-        }
+    // In a namespace of its own: else one that others begin meanwhile would have the mount, too, and hold the device.
+    const copy = 'mount -t ext4 -o ro "$1" /mnt && cp -a /mnt/live /mnt/images "$2"';
+    const apart = ['--mount', '--propagation', 'private', '--', 'sh', '-euc', copy, 'sh', device, root];
+    execFileSync('unshare', apart, { stdio: 'pipe' });
+    const there = numbers.filter((number) => existsSync(join(root, directory(number))));
+    for (const number of there) {
+      execFileSync('diff', ['-r', join(store, directory(number)), join(root, directory(number))]);
+      for (const name of liveFiles(store, image(number))) {
+        execFileSync('cmp', [join(store, 'live', name), join(root, 'live', name)]);
       }
-      return needed
-        .filter((number) => !there.includes(number))
-        .map((number) => `${image(number)} is gone when the journal is replayed`);
-    } finally {
-      execFileSync('umount', [root]);
     }
+    return needed
+      .filter((number) => !there.includes(number))
+      .map((number) => `${image(number)} is gone when the journal is replayed`);
   } catch (error) {
     return [`when the journal is replayed: ${(error as Error).message}`];
   } finally {
