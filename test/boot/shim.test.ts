@@ -43,14 +43,36 @@ afterAll(() => {
   rmSync(own.keys, { recursive: true, force: true });
 });
 
-/** Chooses one of MokManager's entries, of which the first is chosen already, and gives what stood there. */
-async function choose(machine: MenuMachine, entries: readonly string[], wanted: string): Promise<void> {
-  for (const entry of entries) await machine.seen(new RegExp(entry));
-  for (let left = entries.indexOf(wanted); left > 0; left -= 1) {
-    machine.send('\u001b[B');
-    await new Promise((done) => setTimeout(done, 500));
+/**
+ * Presses keys until something is seen: what is pressed while shim draws a box is lost. Not often: what it hears late
+ * would be an answer to its next question.
+ */
+async function press(machine: MenuMachine, keys: string, until: RegExp): Promise<void> {
+  for (let left = 3; ; left -= 1) {
+    await new Promise((done) => setTimeout(done, 1000));
+    machine.send(keys);
+    try {
+      await machine.seen(until, 25);
+      return;
+    } catch (error) {
+      if (left === 0) throw error;
+    }
   }
-  machine.send('\r');
+}
+
+/** Chooses one of MokManager's entries, of which the first is chosen already, and waits for what follows. */
+async function choose(
+  machine: MenuMachine,
+  entries: readonly string[],
+  wanted: string,
+  next: RegExp,
+): Promise<void> {
+  for (const entry of entries.slice(1)) await machine.seen(new RegExp(entry));
+  for (let left = entries.indexOf(wanted); left > 0; left -= 1) {
+    // It draws all entries anew, which says that it has heard.
+    await press(machine, '\u001b[B', new RegExp(`${entries.at(-1)}[^]*\u00d9`));
+  }
+  await press(machine, '\r', next);
 }
 
 test('a machine as it is sold learns the key by MokManager, starts what it has signed, and no other kernel', async () => {
@@ -74,22 +96,21 @@ test('a machine as it is sold learns the key by MokManager, starts what it has s
     variables,
   });
   onTestFinished(async () => await machine.end());
-  await machine.seen(/Security Violation/, 90);
+  await machine.seen(/Security Violation[^]*OK/, 180);
+  await press(machine, '\r', /Press any key to perform MOK management/);
+  await press(machine, '\r', /Continue boot/);
+  await choose(machine, ['Continue boot', 'Enroll key', 'Enroll hash'], 'Enroll key', /RELIVE/);
+  await press(machine, '\r', /EFI\//);
+  await choose(machine, ['EFI/', 'RELIVE\\.CER'], 'RELIVE\\.CER', /View key 0/);
+  await choose(machine, ['View key 0', 'Continue'], 'Continue', /No/);
+  await choose(machine, ['No', 'Yes'], 'Yes', /Reboot/);
   machine.send('\r');
-  await machine.seen(/Press any key to perform MOK management/);
-  machine.send('\r');
-  await choose(machine, ['Continue boot', 'Enroll key from disk'], 'Enroll key from disk');
-  await choose(machine, ['RELIVE'], 'RELIVE');
-  await choose(machine, ['EFI/', 'RELIVE\\.CER'], 'RELIVE\\.CER');
-  await choose(machine, ['View key 0', 'Continue'], 'Continue');
-  await choose(machine, ['No', 'Yes'], 'Yes');
-  await choose(machine, ['Reboot'], 'Reboot');
   await machine.seen(/relive: refused: \/images\/tiny\/20261123\.01\/vmlinuz[^]*at once with Esc/, 120);
   machine.send('\u001b');
-  const entries = await machine.entries();
-  expect(entries.join('\n')).toContain('tiny-20261122.01');
-  machine.send('\u001b[B\r');
-  await machine.seen(/relive: healthy tiny-20261122\.01/, 120);
+  // The menu is there again; the next entry is the image before.
+  await machine.seen(/Use the .* keys to select/);
+  await press(machine, '\u000e\r', /relive: loading \/images\/tiny\/20261122\.01\/vmlinuz/);
+  expect(await machine.seen(/relive: healthy tiny-\S+/, 180)).toBe('relive: healthy tiny-20261122.01');
 }, 480_000);
 
 test.each(['shim', 'secure-boot'])(
