@@ -74,9 +74,8 @@ export interface CacheShare {
   readonly release: () => Promise<void>;
 }
 
-function scratchHome(cache: string): string {
-  return join(cache, 'scratch');
-}
+/** What the names of such directories begin with. */
+const scratchPrefix = 'scratch-';
 
 /**
  * Lets a build use a cache, beside other builds. Whoever is the first removes what builds that were cut off have left
@@ -94,8 +93,7 @@ export async function shareCache(directory: string, context: Context): Promise<C
   const lock = await takeLock(cacheLock(directory), `the cache ${directory}`, context, { shared: true });
   try {
     const cache = await plainPath(directory, context);
-    await mkdir(scratchHome(cache), { recursive: true, mode: 0o700 });
-    const scratch = await mkdtemp(join(scratchHome(cache), 'build-'));
+    const scratch = await mkdtemp(join(cache, scratchPrefix));
     return {
       ...{ cache, scratch },
       release: async () => {
@@ -241,7 +239,9 @@ async function leaveMounts(root: string, context: Context): Promise<void> {
 
 /** Removes what builds that were cut off have left in a cache. Nobody else uses it. */
 async function removeUnfinished(cache: string): Promise<void> {
-  await rm(scratchHome(cache), { recursive: true, force: true });
+  for (const name of await readdir(cache)) {
+    if (name.startsWith(scratchPrefix)) await rm(join(cache, name), { recursive: true, force: true });
+  }
   await rm(stageLocks(cache), { recursive: true, force: true });
   const home = stagesHome(cache);
   if (!(await exists(home))) return;

@@ -241,7 +241,7 @@ describe('when upstream has something new, and a profile cannot be built', () =>
     await succeed(['image', 'verify', 'box'], { site: site.directory });
     await succeed(['image', 'verify', 'twin'], { site: site.directory });
     await succeed(['medium', 'verify', disk], { site: site.directory });
-    expect(readdirSync(join(site.cache, 'scratch'))).toEqual([]);
+    expect(readdirSync(site.cache).filter((name) => name.startsWith('scratch'))).toEqual([]);
   });
 
   test('an upstream that is away leaves what the mirror has; a report that nobody takes is told', async () => {
