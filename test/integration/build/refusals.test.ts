@@ -112,7 +112,7 @@ describe('what a profile cannot have', () => {
     expect(status).toBe(2);
     expect(last).toMatchObject({ code: 'configuration', message: expect.stringContaining('nginx.service') });
     expect(readdirSync(join(site.cache, 'stages')).filter((name) => name.endsWith('.tmp'))).toEqual([]);
-    expect(readdirSync(site.cache).toSorted()).toEqual(['.lock', 'stages', 'timings']);
+    expect(readdirSync(site.cache).toSorted()).toEqual(['.lock', 'stage-locks', 'stages', 'timings']);
   });
 });
 
