@@ -137,7 +137,7 @@ describe('a second build', () => {
 test('what a run that was cut off has left is removed', async () => {
   const leftovers = [
     join(site.cache, 'stages/live-0.tmp/tree'),
-    join(site.cache, 'scratch/x'),
+    join(site.cache, 'scratch-x1y2z3/x'),
     join(site.store, '.tmp/x'),
   ];
   for (const path of leftovers) mkdirSync(path, { recursive: true });
