@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 
@@ -72,15 +72,30 @@ export function explainDiskFull(error: unknown, path: string): unknown {
   });
 }
 
-/** Whether something is there, a dangling symbolic link not counted. */
-export async function exists(path: string): Promise<boolean> {
+/** Whether an error of the file system says that there is no such entry. */
+export function isAbsent(error: unknown): boolean {
+  const code = systemCode(error);
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}
+
+/** What an operation on a file gives; undefined where there is no such file. Other errors are thrown. */
+export async function ifThere<T>(operation: Promise<T>): Promise<T | undefined> {
   try {
-    await stat(path);
-    return true;
+    return await operation;
   } catch (error) {
-    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return false;
+    if (isAbsent(error)) return undefined;
     throw error;
   }
+}
+
+/** The names in a directory, sorted; none where there is no directory. */
+export async function directoryNames(path: string): Promise<string[]> {
+  return ((await ifThere(readdir(path))) ?? []).toSorted();
+}
+
+/** Whether something is there, a dangling symbolic link not counted. */
+export async function exists(path: string): Promise<boolean> {
+  return (await ifThere(stat(path))) !== undefined;
 }
 
 /** Whether there is such an entry, also a symbolic link that leads nowhere, or nowhere on this host. */
@@ -121,10 +136,4 @@ export async function digestFile(
 /** The SHA-256 of bytes or of UTF-8 text, in hexadecimal. */
 export function sha256(content: string | Uint8Array): string {
   return createHash('sha256').update(content).digest('hex');
-}
-
-/** Whether an error of the file system says that there is no such entry. */
-export function isAbsent(error: unknown): boolean {
-  const code = systemCode(error);
-  return code === 'ENOENT' || code === 'ENOTDIR';
 }

@@ -6,7 +6,14 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { digestFile, exists, explainDiskFull, syncDirectory, temporaryBeside } from '../host/files.ts';
+import {
+  digestFile,
+  exists,
+  explainDiskFull,
+  ifThere,
+  syncDirectory,
+  temporaryBeside,
+} from '../host/files.ts';
 import { makePatch, patchable } from '../host/patch.ts';
 import { tarEnd, tarHeader, tarPadding } from '../host/tar.ts';
 import {
@@ -203,10 +210,7 @@ async function requireDigest(
   { digest }: Pick<ManifestLayer, 'digest'>,
   { signal }: Context,
 ): Promise<void> {
-  const found = await digestFile(file, 'sha256', signal).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  });
+  const found = await ifThere(digestFile(file, 'sha256', signal));
   if (found?.digest !== digest) throw damaged(file);
 }
 

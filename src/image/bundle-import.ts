@@ -4,10 +4,10 @@ import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'nod
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { addAbortSignal, type Readable } from 'node:stream';
-import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
+import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { digestFile, exists, explainDiskFull, freeBytes } from '../host/files.ts';
+import { digestFile, exists, explainDiskFull, freeBytes, ifThere } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { applyPatch } from '../host/patch.ts';
 import { TarReader } from '../host/tar.ts';
@@ -163,14 +163,9 @@ async function isRight(
   { size, digest }: { readonly size: number; readonly digest: string },
   { signal }: Context,
 ): Promise<boolean> {
-  try {
-    const status = await stat(path);
-    if (!status.isFile() || status.size !== size) return false;
-    return (await digestFile(path, 'sha256', signal)).digest === digest;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
-    throw error;
-  }
+  const status = await ifThere(stat(path));
+  if (!status?.isFile() || status.size !== size) return false;
+  return (await digestFile(path, 'sha256', signal)).digest === digest;
 }
 
 /** Where an import keeps what it has received. Whatever else writes to the store removes it. */
@@ -218,12 +213,7 @@ async function lookAtLayers(store: string, head: Head, context: Context): Promis
 }
 
 async function digestOrNothing(path: string, { signal }: Context): Promise<string | undefined> {
-  try {
-    return (await digestFile(path, 'sha256', signal)).digest;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  return (await ifThere(digestFile(path, 'sha256', signal)))?.digest;
 }
 
 function isThere({ stored, received }: KnownLayer): boolean {
@@ -296,10 +286,7 @@ async function standingOf(
   context: Context,
 ): Promise<Standing> {
   if (!(await exists(image.directory))) return 'new';
-  const there = await readFile(join(image.directory, headFiles.manifest)).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  });
+  const there = await ifThere(readFile(join(image.directory, headFiles.manifest)));
   // A damaged manifest is no image's: it may be replaced like other damage.
   const quiet = { emit: () => undefined, signal: context.signal };
   const { findings, manifest } = await verifySealed(image, keyring, quiet);

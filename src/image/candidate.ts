@@ -1,13 +1,12 @@
 import { link, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { exists, syncDirectory, writeFileAtomic } from '../host/files.ts';
+import { directoryNames, exists, ifThere, syncDirectory, writeFileAtomic } from '../host/files.ts';
 import { type Lock, takeLock } from '../host/lock.ts';
 import { boots, type Manifest, type ManifestLayer } from './manifest.ts';
 import { type ImageName, imageName, parseImageName } from './name.ts';
 import {
-  directoryEntries,
   lockStore,
   newestImage,
   type PackedLayer,
@@ -51,7 +50,7 @@ export interface FailedCandidate {
 }
 
 async function candidateNames(store: string, profile: string | undefined): Promise<string[]> {
-  const names = await directoryEntries(storePaths.candidates(store));
+  const names = await directoryNames(storePaths.candidates(store));
   return names.filter((name) => {
     const parsed = parseImageName(name);
     return parsed !== undefined && (profile === undefined || parsed.profile === profile);
@@ -59,12 +58,7 @@ async function candidateNames(store: string, profile: string | undefined): Promi
 }
 
 async function verdictOf(directory: string): Promise<string | undefined> {
-  try {
-    return (await readFile(join(directory, verdictName), 'utf8')).trimEnd();
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  return (await ifThere(readFile(join(directory, verdictName), 'utf8')))?.trimEnd();
 }
 
 /** The candidates that failed their test, oldest first. */

@@ -4,13 +4,13 @@ import { z } from 'zod';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { sha256, syncDirectory, syncFile } from '../host/files.ts';
+import { directoryNames, sha256, syncDirectory, syncFile } from '../host/files.ts';
 import { signClear } from '../host/gpg.ts';
 import { verifyClearsigned, verifyDetached } from '../host/gpgv.ts';
 import type { Site } from '../site/site.ts';
 import { keysHome, signingKey, trustedKeys } from './keys.ts';
 import { imageName, parseImageName, profilePattern } from './name.ts';
-import { directoryEntries, findImage, lockStore } from './store.ts';
+import { findImage, lockStore } from './store.ts';
 
 /** What a channel's name looks like; it is part of a file's name. */
 export const channelPattern = /^[a-z0-9][a-z0-9-]{0,31}$/;
@@ -190,9 +190,9 @@ export async function removeChannel(store: string, profile: string, channel: str
 /** What the channels of a store say, not verified: the site's own. Damaged ones are left out. */
 export async function listChannels(store: string): Promise<Channel[]> {
   const channels: Channel[] = [];
-  for (const profile of await directoryEntries(join(store, 'channels'))) {
+  for (const profile of await directoryNames(join(store, 'channels'))) {
     if (!profilePattern.test(profile)) continue;
-    for (const name of await directoryEntries(join(store, 'channels', profile))) {
+    for (const name of await directoryNames(join(store, 'channels', profile))) {
       if (!channelPattern.test(name.replace(/\.asc$/, '')) || !name.endsWith('.asc')) continue;
       const file = join(store, 'channels', profile, name);
       try {

@@ -1,18 +1,10 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { syncDirectory } from '../host/files.ts';
+import { directoryNames, ifThere, syncDirectory } from '../host/files.ts';
 import { listChannels } from './channel.ts';
-import {
-  bytesOf,
-  directoryEntries,
-  findImage,
-  lockStore,
-  removeOrphans,
-  type StoredImage,
-  storePaths,
-} from './store.ts';
+import { bytesOf, findImage, lockStore, removeOrphans, type StoredImage, storePaths } from './store.ts';
 
 /** What was removed from a store. */
 export interface Removed {
@@ -25,7 +17,7 @@ export interface Removed {
 
 /** The names of the images that nobody may remove. */
 export async function pinnedImages(store: string): Promise<ReadonlySet<string>> {
-  return new Set(await directoryEntries(storePaths.pins(store)));
+  return new Set(await directoryNames(storePaths.pins(store)));
 }
 
 /**
@@ -46,14 +38,8 @@ export async function pinImage(store: string, wanted: string, pin: boolean): Pro
 
 /** The image that this machine was started from, as its kernel command line says; undefined on any other machine. */
 export async function bootedImage(): Promise<string | undefined> {
-  try {
-    return /(?:^| )relive\.image=([a-z0-9.-]+)(?: |$)/.exec(
-      (await readFile('/proc/cmdline', 'utf8')).trim(),
-    )?.[1];
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  const line = await ifThere(readFile('/proc/cmdline', 'utf8'));
+  return /(?:^| )relive\.image=([a-z0-9.-]+)(?: |$)/.exec(line?.trim() ?? '')?.[1];
 }
 
 /**

@@ -2,7 +2,14 @@ import { chmod, lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/prom
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { digestFile, exists, syncDirectory, syncFile, writeFileAtomic } from '../host/files.ts';
+import {
+  digestFile,
+  directoryNames,
+  exists,
+  syncDirectory,
+  syncFile,
+  writeFileAtomic,
+} from '../host/files.ts';
 import { type Lock, takeLock } from '../host/lock.ts';
 import {
   layerFile,
@@ -39,22 +46,12 @@ export const storePaths = {
   candidates: (store: string): string => join(store, 'candidates'),
 };
 
-/** The names in a directory, sorted; none where it is not there. */
-export async function directoryEntries(path: string): Promise<string[]> {
-  try {
-    return (await readdir(path)).toSorted();
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
-  }
-}
-
 /** All images of a store, by profile, newest first. */
 export async function listImages(store: string): Promise<StoredImage[]> {
   const images: StoredImage[] = [];
-  for (const profile of await directoryEntries(storePaths.images(store))) {
+  for (const profile of await directoryNames(storePaths.images(store))) {
     if (!profilePattern.test(profile)) continue;
-    for (const version of (await directoryEntries(join(storePaths.images(store), profile))).toReversed()) {
+    for (const version of (await directoryNames(join(storePaths.images(store), profile))).toReversed()) {
       if (!versionPattern.test(version)) continue;
       const name = { profile, version };
       images.push({ ...name, name: imageName(name), directory: storePaths.image(store, name) });
@@ -151,7 +148,7 @@ export async function findUnneeded(
       return { live: [], unsure: image.name };
     }
   }
-  const names = await directoryEntries(storePaths.layers(store));
+  const names = await directoryNames(storePaths.layers(store));
   return { live: names.filter((name) => liveNames.test(name) && !needed.has(name)) };
 }
 
@@ -173,7 +170,7 @@ export async function removeOrphans(store: string): Promise<Orphans> {
     await rm(file, { force: true });
   }
   const images = new Set((await listImages(store)).map(({ name }) => name));
-  for (const name of await directoryEntries(storePaths.pins(store))) {
+  for (const name of await directoryNames(storePaths.pins(store))) {
     if (!images.has(name)) await rm(storePaths.pin(store, name), { force: true });
   }
   return { layers: live.filter((name) => name.endsWith('.squashfs')).length, bytes };

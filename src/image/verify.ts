@@ -1,8 +1,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isReliveError, messageOf, ReliveError, systemCode } from '../core/error.ts';
+import { isReliveError, messageOf, ReliveError } from '../core/error.ts';
 import type { Context, Finding, FindingKind } from '../core/event.ts';
-import { digestFile, exists } from '../host/files.ts';
+import { digestFile, exists, ifThere } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { bootChecksums, bootConfiguration, bootSumsFile } from './boot-entry.ts';
 import { boots, type Manifest, parseManifest, stackText } from './manifest.ts';
@@ -184,19 +184,13 @@ async function verifySignature(
 }
 
 async function checkText(path: string, expected: string, find: Find): Promise<void> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  });
+  const text = await ifThere(readFile(path, 'utf8'));
   if (text === undefined) find('missing', path, 'the file is not there');
   else if (text !== expected) find('inconsistent', path, 'is not what follows from the signed manifest');
 }
 
 async function checkFile({ path, size, digest }: Expected, find: Find, context: Context): Promise<void> {
-  const found = await stat(path).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  });
+  const found = await ifThere(stat(path));
   if (found === undefined) return find('missing', path, 'the file is not there');
   if (found.size < size) return find('truncated', path, `has ${found.size} bytes of ${size}`);
   if (found.size > size) return find('corrupt', path, `has ${found.size} bytes instead of ${size}`);

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
+import { ifThere } from '../host/files.ts';
 import { channelPattern } from '../image/channel.ts';
 
 const configurationSchema = z.strictObject({
@@ -19,13 +20,8 @@ export type LiveConfiguration = z.infer<typeof configurationSchema>;
  * @throws ReliveError `configuration`
  */
 export async function liveConfiguration(file = '/etc/relive/live.yaml'): Promise<LiveConfiguration> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return {};
-    throw error;
-  }
+  const text = await ifThere(readFile(file, 'utf8'));
+  if (text === undefined) return {};
   let value: unknown;
   try {
     value = parse(text) ?? {};

@@ -1,8 +1,8 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ReliveError, systemCode } from '../core/error.ts';
-import { writeFileAtomic } from '../host/files.ts';
+import { ReliveError } from '../core/error.ts';
+import { directoryNames, ifThere, writeFileAtomic } from '../host/files.ts';
 
 const entry = z.strictObject({
   path: z.string(),
@@ -89,17 +89,11 @@ export async function writeJournal(directory: string, journal: Journal): Promise
  */
 export async function readJournals(upper: string): Promise<KeptJournal[]> {
   const home = journalHome(upper);
-  const names = await readdir(home).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
-  });
+  const names = await directoryNames(home);
   const journals: KeptJournal[] = [];
-  for (const name of names.filter((each) => /^\d{4}$/.test(each)).toSorted()) {
+  for (const name of names.filter((each) => /^\d{4}$/.test(each))) {
     const directory = join(home, name);
-    const text = await readFile(join(directory, file), 'utf8').catch((error: unknown) => {
-      if (systemCode(error) === 'ENOENT') return undefined;
-      throw error;
-    });
+    const text = await ifThere(readFile(join(directory, file), 'utf8'));
     // Cut off before anything was done.
     if (text === undefined) continue;
     const parsed = schema.safeParse(JSON.parse(text));

@@ -1,7 +1,8 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
-import { exists } from '../host/files.ts';
+import { ReliveError } from '../core/error.ts';
+import { unescapeOctal } from '../core/octal.ts';
+import { directoryNames, exists, ifThere } from '../host/files.ts';
 import { type Manifest, type ManifestLayer, parseManifest } from '../image/manifest.ts';
 import { listImages, type StoredImage, storePaths } from '../image/store.ts';
 
@@ -54,11 +55,6 @@ export interface RunningImage {
   readonly ram: 'none' | 'layers' | 'unpacked';
 }
 
-/** Spaces, backslashes and the like stand as octal numbers in /proc/self/mounts. */
-function unescapeOctal(text: string): string {
-  return text.replaceAll(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-}
-
 /** Splits lower directories at the colons that are not quoted. */
 function splitLower(text: string): string[] {
   return (text.match(/(?:[^\\:]|\\.)+/g) ?? []).map((path) => path.replaceAll(/\\(.)/g, '$1'));
@@ -89,10 +85,7 @@ export function rootStack(mounts: string, root = '/'): RootStack | undefined {
 
 /** Where the layers are: what the initramfs was asked for may not have been possible, so its traces are looked at. */
 async function ramMode({ home }: LivePlaces): Promise<RunningImage['ram']> {
-  const names = await readdir(join(home, 'ram')).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
-  });
+  const names = await directoryNames(join(home, 'ram'));
   if (names.some((name) => name.endsWith('.squashfs'))) return 'layers';
   return names.length > 0 ? 'unpacked' : 'none';
 }
@@ -103,10 +96,7 @@ async function ramMode({ home }: LivePlaces): Promise<RunningImage['ram']> {
  */
 export async function runningImage(places: LivePlaces = livePlaces): Promise<RunningImage> {
   const file = join(places.home, 'manifest.json');
-  const manifestText = await readFile(file, 'utf8').catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  });
+  const manifestText = await ifThere(readFile(file, 'utf8'));
   const stack = rootStack(await readFile(places.mounts, 'utf8'), places.root);
   if (manifestText === undefined || stack === undefined) {
     throw new ReliveError('host-unable', 'this machine does not run an image of relive', {

@@ -1,8 +1,9 @@
 import { readdirSync } from 'node:fs';
-import { readdir, readFile, statfs } from 'node:fs/promises';
+import { readFile, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isReliveError, systemCode } from '../core/error.ts';
+import { isReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { directoryNames } from '../host/files.ts';
 import type { ManifestLayer } from '../image/manifest.ts';
 import { readManifest } from '../image/store.ts';
 import { directoryType, identityOf } from '../rootfs/delta.ts';
@@ -163,10 +164,7 @@ function isSame(a: TreeEntry, b: TreeEntry): boolean {
 
 async function readVolumes({ home }: LivePlaces): Promise<VolumeState[]> {
   const directory = join(home, 'volumes');
-  const names = await readdir(directory).catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
-  });
+  const names = await directoryNames(directory);
   return await Promise.all(
     names
       .toSorted((a, b) => (a < b ? -1 : 1))

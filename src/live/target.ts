@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { digestFile } from '../host/files.ts';
+import { digestFile, ifThere } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import type { Manifest } from '../image/manifest.ts';
 import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
@@ -81,10 +81,7 @@ export async function verifyLayers(
   let done = 0;
   for (const layer of layers) {
     const file = storePaths.layer(store, layer);
-    const status = await stat(file).catch((error: unknown) => {
-      if (systemCode(error) === 'ENOENT') return undefined;
-      throw error;
-    });
+    const status = await ifThere(stat(file));
     const digest =
       status?.size === layer.size ? (await digestFile(file, 'sha256', context.signal)).digest : '';
     if (digest !== layer.digest) {

@@ -1,7 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
-import { exists, writeFileAtomic } from '../host/files.ts';
+import { ReliveError } from '../core/error.ts';
+import { exists, ifThere, writeFileAtomic } from '../host/files.ts';
 
 /** The size of a block, to which GRUB insists. */
 const blockBytes = 1024;
@@ -52,12 +52,8 @@ export function parseEnvironment(text: string): Environment | undefined {
 
 /** The environment of a store: undefined where it has no block (nothing is remembered then), `damaged` for an invalid one. */
 export async function readEnvironment(store: string): Promise<Environment | 'damaged' | undefined> {
-  try {
-    return parseEnvironment(await readFile(environmentFile(store), 'latin1')) ?? 'damaged';
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  const text = await ifThere(readFile(environmentFile(store), 'latin1'));
+  return text === undefined ? undefined : (parseEnvironment(text) ?? 'damaged');
 }
 
 /** Gives a store its block, where it has none: GRUB writes into the file, but cannot make it. */

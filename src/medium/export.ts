@@ -1,9 +1,9 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { takeNameAway, withScratchDirectory } from '../host/anonymous.ts';
-import { exists } from '../host/files.ts';
+import { exists, ifThere } from '../host/files.ts';
 import { loopbackConfiguration } from '../image/boot-entry.ts';
 import { publicKeysFile } from '../image/keys.ts';
 import { boots, layerFile, verityFile } from '../image/manifest.ts';
@@ -112,12 +112,7 @@ async function requireDirectory(directory: string): Promise<void> {
 }
 
 async function modified(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).mtimeMs;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  return (await ifThere(stat(path)))?.mtimeMs;
 }
 
 /** An ISO, and what is known of the image in it. */

@@ -3,7 +3,14 @@ import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promis
 import { basename, dirname, join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
-import { digestFile, exists, explainDiskFull, syncDirectory, writeFileAtomic } from '../host/files.ts';
+import {
+  digestFile,
+  exists,
+  explainDiskFull,
+  ifThere,
+  syncDirectory,
+  writeFileAtomic,
+} from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import {
   type BootManifest,
@@ -157,14 +164,9 @@ async function isThere(
   { size, digest }: Pick<LiveFile, 'size' | 'digest'>,
   whole: boolean,
 ): Promise<boolean> {
-  try {
-    const stats = await stat(path);
-    if (!stats.isFile() || stats.size !== size) return false;
-    return !whole || (await digestFile(path, 'sha256')).digest === digest;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
-    throw error;
-  }
+  const stats = await ifThere(stat(path));
+  if (!stats?.isFile() || stats.size !== size) return false;
+  return !whole || (await digestFile(path, 'sha256')).digest === digest;
 }
 
 /** Whether an image's directory on the medium is, byte for byte, that of the site. */

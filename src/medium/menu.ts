@@ -1,8 +1,8 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isReliveError, messageOf, systemCode } from '../core/error.ts';
+import { isReliveError, messageOf } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { digestFile, exists } from '../host/files.ts';
+import { digestFile, directoryNames, exists, ifThere } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { bootFiles, parseSums } from '../image/seal.ts';
 import { listImages, type StoredImage, storePaths } from '../image/store.ts';
@@ -128,27 +128,14 @@ async function readImage(
 }
 
 async function isoFiles(store: string): Promise<readonly string[]> {
-  try {
-    return (await readdir(storePaths.isos(store))).filter((name) => isoPattern.test(name)).toSorted();
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
-  }
+  return (await directoryNames(storePaths.isos(store))).filter((name) => isoPattern.test(name));
 }
 
 /** Whether GRUB takes the store for one. */
 async function isStore(store: string): Promise<boolean> {
-  try {
-    const there = await Promise.all(
-      [storePaths.images(store), storePaths.layers(store)].map(async (path) =>
-        (await stat(path)).isDirectory(),
-      ),
-    );
-    return !there.includes(false);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false;
-    throw error;
-  }
+  const parts = [storePaths.images(store), storePaths.layers(store)];
+  const there = await Promise.all(parts.map(async (path) => await ifThere(stat(path))));
+  return there.every((status) => status?.isDirectory());
 }
 
 export interface MenuOptions {

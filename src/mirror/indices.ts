@@ -6,7 +6,7 @@ import type { Context } from '../core/event.ts';
 import { parsePdiffIndex, parseSha256Sums } from '../debian/listing.ts';
 import { type ReleaseFile, strongestDigest } from '../debian/release.ts';
 import { addressOf, type DownloadRequest, type Transport } from '../host/download.ts';
-import { digestFile, isAbsent, sha256 } from '../host/files.ts';
+import { digestFile, ifThere, sha256 } from '../host/files.ts';
 import { keyringOf } from './keyring.ts';
 import { bringFiles } from './pool.ts';
 import {
@@ -115,12 +115,7 @@ function mirrored(state: SuiteState): MirroredSuite {
 
 /** Whether the file at `path` is the one that is listed. */
 async function matches(path: string, file: ReleaseFile, context: Context): Promise<boolean> {
-  try {
-    if ((await stat(path)).size !== file.size) return false;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw error;
-  }
+  if ((await ifThere(stat(path)))?.size !== file.size) return false;
   const { algorithm, value } = strongestDigest(file);
   return (await digestFile(path, algorithm, context.signal)).digest === value;
 }
@@ -300,12 +295,7 @@ async function fetchListed(
 }
 
 async function hasDigest(path: string, digest: string, context: Context): Promise<boolean> {
-  try {
-    return (await digestFile(path, 'sha256', context.signal)).digest === digest;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw error;
-  }
+  return (await ifThere(digestFile(path, 'sha256', context.signal)))?.digest === digest;
 }
 
 /** The indices that list pool files, each once. */

@@ -1,8 +1,8 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { isReliveError, systemCode } from '../core/error.ts';
-import { writeFileAtomic } from '../host/files.ts';
+import { directoryNames, writeFileAtomic } from '../host/files.ts';
 import { isWhole } from './publish.ts';
 import { type Layout, layoutOf, type Repository } from './repository.ts';
 import { readSuiteState } from './state.ts';
@@ -69,12 +69,7 @@ async function listSuite(layout: Layout, suite: string, now: Date): Promise<List
 
 /** The names of a directory's entries that are not hidden; none where there is no directory. */
 export async function visibleNames(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).filter((name) => !name.startsWith('.')).toSorted();
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
-  }
+  return (await directoryNames(directory)).filter((name) => !name.startsWith('.'));
 }
 
 function verificationPath(layout: Layout): string {

@@ -4,7 +4,7 @@ import { dirname, join, relative } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import type { ReleaseFile } from '../debian/release.ts';
-import { exists, syncDirectory, temporaryBeside, writeFileAtomic } from '../host/files.ts';
+import { directoryNames, exists, syncDirectory, temporaryBeside, writeFileAtomic } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { flatDirectory, isFlat, type Layout, suiteFileName, suiteLink } from './repository.ts';
 import { byHashPaths } from './select.ts';
@@ -225,22 +225,13 @@ export async function removeGenerationsBut(
 ): Promise<void> {
   // The whole pattern: "trixie.1" may be a suite too.
   const rest = /^\d{8}T\d{6}Z-[0-9a-f]{6}(?:-[0-9a-f]{8})?$/;
-  for (const name of await namesIn(layout.suites)) {
+  for (const name of await directoryNames(layout.suites)) {
     const plain = name.replace(/^\.tmp-/, '');
     const prefix = `${suiteFileName(suite)}.`;
     if (!plain.startsWith(prefix) || !rest.test(plain.slice(prefix.length)) || name === generation) continue;
     await rm(join(layout.suites, name), { recursive: true, force: true });
     await rm(suiteStatePath(layout, name), { force: true });
     await rm(poolListPath(layout, name), { force: true });
-  }
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
   }
 }
 

@@ -1,8 +1,9 @@
 import { realpath } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { type BlockDevice, blockDevices } from '../host/disk.ts';
+import { ifThere } from '../host/files.ts';
 import { syncMedium } from '../medium/sync.ts';
 import type { RefreshedMedium, Site } from '../site/site.ts';
 import { namedContext } from './named.ts';
@@ -30,12 +31,7 @@ export function diskNamed(name: string, disks: readonly BlockDevice[]): BlockDev
 /** The disk or disk file that a medium of relive.yaml is, or undefined where it is not attached. @throws as `diskNamed` */
 export async function attachedMedium(medium: string, context: Context): Promise<string | undefined> {
   if (!medium.includes('/')) return diskNamed(medium, await blockDevices(undefined, context))?.name;
-  try {
-    return await realpath(medium);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  return await ifThere(realpath(medium));
 }
 
 /** Brings a medium up to date if it is attached. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
+import { unescapeOctal } from '../core/octal.ts';
 import { run } from '../host/process.ts';
 
 /** systemd-tmpfiles gives the journal its access lists again at every boot (tmpfiles.d(5), systemd.conf). */
@@ -19,7 +20,7 @@ export async function removeAccessLists(root: string, context: Context): Promise
       ...context,
       cwd: root,
       onLine: (line) => {
-        if (line.startsWith('# file: ')) paths.push(unquoteName(line.slice('# file: '.length)));
+        if (line.startsWith('# file: ')) paths.push(unescapeOctal(line.slice('# file: '.length)));
       },
     },
   );
@@ -32,9 +33,4 @@ export async function removeAccessLists(root: string, context: Context): Promise
       hint: 'set it at boot by a line in tmpfiles.d (tmpfiles.d(5), "a")',
     });
   }
-}
-
-/** A name as it is: getfattr(1) writes backslash, newline and carriage return in octal. */
-export function unquoteName(name: string): string {
-  return name.replaceAll(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

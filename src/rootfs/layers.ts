@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile 
 import { basename, join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
+import { unescapeOctal } from '../core/octal.ts';
 import { exists, sha256 } from '../host/files.ts';
 import { takeLock, tryLock } from '../host/lock.ts';
 import { removeAccessLists } from './acl.ts';
@@ -227,11 +228,7 @@ async function runStage(
 async function leaveMounts(root: string, context: Context): Promise<void> {
   const targets = (await readFile('/proc/self/mounts', 'utf8'))
     .split('\n')
-    .map((line) =>
-      (line.split(' ')[1] ?? '').replaceAll(/\\(\d{3})/g, (_, octal: string) =>
-        String.fromCharCode(Number.parseInt(octal, 8)),
-      ),
-    )
+    .map((line) => unescapeOctal(line.split(' ')[1] ?? ''))
     .filter((target) => target.startsWith(`${root}/`));
   const topmost = targets.filter((target) => !targets.some((other) => target.startsWith(`${other}/`)));
   for (const target of new Set(topmost)) await unmount(target, context);

@@ -1,6 +1,6 @@
-import { lstat, readdir, rm, truncate } from 'node:fs/promises';
+import { lstat, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode } from '../core/error.ts';
+import { directoryNames } from '../host/files.ts';
 import { placeInside, throughLinks } from './links.ts';
 
 /** Made by package tools while building; of no use in the system, and different in every build. */
@@ -46,15 +46,6 @@ const oldCopies: readonly (readonly [string, string])[] = [
   ['etc/ssh', '_key.pub'],
 ];
 
-async function entries(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return [];
-    throw error;
-  }
-}
-
 /**
  * Removes from the system at `root` what identifies the machine or the moment it was built on: logs, package lists,
  * caches, backups, machine-id, ssh host keys, random seeds. Links of the system are resolved inside it: /var/tmp may be
@@ -64,14 +55,14 @@ export async function scrub(root: string): Promise<void> {
   for (const path of removed) await rm(join(root, await throughLinks(root, path)), { force: true });
   for (const directory of emptied) {
     const place = await placeInside(root, directory);
-    for (const name of await entries(place)) {
+    for (const name of await directoryNames(place)) {
       if (emptied.includes(`${directory}/${name}`)) continue;
       await rm(join(place, name), { recursive: true, force: true });
     }
   }
   for (const [directory, ending] of oldCopies) {
     const place = await placeInside(root, directory);
-    for (const name of await entries(place)) {
+    for (const name of await directoryNames(place)) {
       const isHostKey = directory !== 'etc/ssh' || name.startsWith('ssh_host_');
       if (name.endsWith(ending) && isHostKey) await rm(join(place, name), { force: true });
     }
@@ -80,7 +71,7 @@ export async function scrub(root: string): Promise<void> {
   const logs = await placeInside(root, 'var/log');
   const kept = [
     join(root, await throughLinks(root, 'etc/machine-id')),
-    ...(await entries(logs)).map((name) => join(logs, name)),
+    ...(await directoryNames(logs)).map((name) => join(logs, name)),
   ];
   for (const path of kept) {
     const found = await lstat(path).catch(() => undefined);

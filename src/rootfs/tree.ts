@@ -3,9 +3,9 @@ import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, ty
 import { setImmediate } from 'node:timers/promises';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { unescapeOctal } from '../core/octal.ts';
 import { isAbsent } from '../host/files.ts';
 import { run } from '../host/process.ts';
-import { unquoteName } from './acl.ts';
 
 /** After so many entries others have their turn: signals, progress. */
 const pauseAfter = 512;
@@ -59,7 +59,7 @@ async function readAttributes(
         if (!line.endsWith(': Operation not supported')) complaints.push(line);
       } else if (line.startsWith('# file: ')) {
         current = [];
-        found.set(unquoteName(line.slice('# file: '.length)), current);
+        found.set(unescapeOctal(line.slice('# file: '.length)), current);
       } else if (line !== '' && !line.startsWith('trusted.overlay.')) current.push(line);
     },
   });

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { type Document, isSeq, parseDocument } from 'yaml';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { exists, writeFileAtomic } from '../host/files.ts';
+import { exists, ifThere, writeFileAtomic } from '../host/files.ts';
 import { debianKeyring } from '../host/packages.ts';
 import { type Archives, hostArchives } from './apt.ts';
 import { nearest } from './nearest.ts';
@@ -190,12 +190,9 @@ async function planFiles(
 
 /** The content of a regular file; undefined where nothing is there, null where something else is (a symbolic link, say). */
 async function readRegular(path: string): Promise<Buffer | null | undefined> {
-  try {
-    return (await lstat(path)).isFile() ? await readFile(path) : null;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  const status = await ifThere(lstat(path));
+  if (status === undefined) return undefined;
+  return status.isFile() ? await ifThere(readFile(path)) : null;
 }
 
 /**

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { ReliveError } from '../core/error.ts';
+import { ifThere } from '../host/files.ts';
 import type { Profile } from './profile.ts';
 import type { Site } from './site.ts';
 
@@ -59,14 +60,8 @@ export async function readLock(
   profile: Pick<Profile, 'name' | 'architecture'>,
 ): Promise<Lock | undefined> {
   const file = lockFile(site, profile);
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
-  return parseLock(text, file);
+  const text = await ifThere(readFile(file, 'utf8'));
+  return text === undefined ? undefined : parseLock(text, file);
 }
 
 /** @throws ReliveError `configuration` */

@@ -1,7 +1,7 @@
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
-import { exists, sha256 } from '../host/files.ts';
+import { ReliveError } from '../core/error.ts';
+import { directoryNames, exists, sha256 } from '../host/files.ts';
 import { idleExclusions, mergeProfiles } from './merge.ts';
 import { nearest } from './nearest.ts';
 import type { Position } from './position.ts';
@@ -90,19 +90,9 @@ function profileFile(site: Site, name: string): string {
   return join(site.directory, 'profiles', `${name}${extension}`);
 }
 
-/** The names in a directory, sorted; none where it is missing. */
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).toSorted();
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return [];
-    throw error;
-  }
-}
-
 /** The names of the profiles that a site has, sorted. */
 export async function profileNames(site: Site): Promise<string[]> {
-  const files = await namesIn(join(site.directory, 'profiles'));
+  const files = await directoryNames(join(site.directory, 'profiles'));
   return files
     .filter((file) => file.endsWith(extension))
     .map((file) => file.slice(0, -extension.length))
@@ -112,7 +102,7 @@ export async function profileNames(site: Site): Promise<string[]> {
 /** The files beside the profiles which somebody may take for profiles although their names make them none. */
 async function strayFiles(site: Site): Promise<Problem[]> {
   const directory = join(site.directory, 'profiles');
-  return (await namesIn(directory))
+  return (await directoryNames(directory))
     .filter((file) => /\.ya?ml$/i.test(file) && !file.startsWith('.'))
     .filter((file) => !file.endsWith(extension) || !isProfileName(file.slice(0, -extension.length)))
     .map((file) => ({
@@ -255,7 +245,7 @@ async function referenceProblems(site: Site, located: LocatedMap): Promise<Probl
       });
     } else problems.push(...(await keyringProblems(repository)));
   }
-  const overlays = await namesIn(join(site.directory, 'overlays'));
+  const overlays = await directoryNames(join(site.directory, 'overlays'));
   for (const [index, { text, at }] of textItems(entry(located, 'overlay')).entries()) {
     // A name that is none is the schema's business.
     if (!isProfileName(text) || (await isDirectory(await overlayDirectory(site, text)))) continue;
@@ -291,7 +281,7 @@ async function scriptProblems(site: Site, located: LocatedMap): Promise<Problem[
       problems.push({ at: name.at, path: `scripts[${index}].name`, text: what, suggestion });
     };
     if (!(await exists(file)) || !(await stat(file)).isFile()) {
-      const known = await namesIn(join(site.directory, 'scripts'));
+      const known = await directoryNames(join(site.directory, 'scripts'));
       say(
         `found ${JSON.stringify(text)}, but scripts/${text} is no file; allowed: ${listed(known)}`,
         nearest(text, known),
