@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ReliveError } from '../core/error.ts';
+import { megabytes } from '../core/megabytes.ts';
 import { exists, freeBytes } from '../host/files.ts';
 import type { Lock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
@@ -99,11 +100,6 @@ async function deviceOf(path: string): Promise<{ readonly device: number; readon
   let there = path;
   while (!(await exists(there)) && dirname(there) !== there) there = dirname(there);
   return { device: (await stat(there)).dev, there };
-}
-
-/** Bytes in a unit that people read; rounded up, for what is needed. */
-function megabytes(bytes: number): string {
-  return `${Math.ceil(bytes / 1e6)} MB`;
 }
 
 /**

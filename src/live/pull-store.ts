@@ -1,7 +1,10 @@
-import { mkdir, readFile, statfs } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
+import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { megabytes } from '../core/megabytes.ts';
+import { freeBytes } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { type LivePlaces, livePlaces, storeAtHand } from './running.ts';
 
@@ -91,10 +94,6 @@ export async function targetStore(
 /** Memory that programs need besides what is fetched. */
 const reserveBytes = 128 * 1024 * 1024;
 
-function mib(bytes: number): string {
-  return `${Math.max(0, Math.ceil(bytes / 1_048_576))} MB`;
-}
-
 /**
  * Says no before anything is fetched that would not fit.
  * @throws ReliveError `disk-full`
@@ -103,16 +102,12 @@ export async function requireRoom(
   { store, inRam }: Pick<TargetStore, 'store' | 'inRam'>,
   bytes: number,
 ): Promise<void> {
-  const { bavail, bsize } = await statfs(store);
-  let free = bavail * bsize;
-  if (inRam) {
-    const kib = Number(/^MemAvailable: +(\d+) kB$/m.exec(await readFile('/proc/meminfo', 'utf8'))?.[1]);
-    free = Math.min(free, kib * 1024 - reserveBytes);
-  }
+  const onDisk = await freeBytes(store);
+  const free = inRam ? Math.min(onDisk, freemem() - reserveBytes) : onDisk;
   if (bytes <= free) return;
   throw new ReliveError(
     'disk-full',
-    `there is no room for the image: it takes ${mib(bytes)} more, and ${inRam ? 'RAM' : store} has ${mib(free)}`,
+    `there is no room for the image: it takes ${megabytes(bytes)} more, and ${inRam ? 'RAM' : store} has ${megabytes(free)}`,
     {
       hint: inRam
         ? 'name a store on a volume with --store; what is on the medium already is not fetched'

@@ -10,12 +10,14 @@ import {
   unlinkSync,
   utimesSync,
 } from 'node:fs';
-import { lstat, mkdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { freemem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { explainDiskFull } from '../host/files.ts';
+import { megabytes } from '../core/megabytes.ts';
+import { explainDiskFull, freeBytes } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { directoryType } from '../rootfs/delta.ts';
 import { bytesOfPath, entryStatus } from '../rootfs/tree.ts';
@@ -69,23 +71,17 @@ export function bytesOfChanges(changes: readonly Change[], side: 'before' | 'aft
   return bytes;
 }
 
-function mib(bytes: number): string {
-  return `${Math.max(0, Math.ceil(bytes / 1024 / 1024))} MiB`;
-}
-
 /**
  * Refuses what would fill the memory.
  * @param upper the directory in RAM that takes what is written
  * @throws ReliveError `disk-full`
  */
 export async function requireMemory(bytes: number, upper: string): Promise<void> {
-  const { bavail, bsize } = await statfs(upper);
-  const available = /^MemAvailable: +(\d+) kB$/m.exec(await readFile('/proc/meminfo', 'utf8'))?.[1];
-  const free = Math.min(bavail * bsize, Number(available ?? '0') * 1024) - reserve;
+  const free = Math.min(await freeBytes(upper), freemem()) - reserve;
   if (bytes <= free) return;
   throw new ReliveError(
     'disk-full',
-    `applying takes ${mib(bytes)} of memory, and ${mib(free)} are to spare`,
+    `applying takes ${megabytes(bytes)} of memory, and ${megabytes(free)} are to spare`,
     {
       hint: 'a restart into the new image needs none of it; or remove large files that were written since the boot: relive live status names them',
     },

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { ReliveError } from '../core/error.ts';
+import { megabytes } from '../core/megabytes.ts';
 import { coreSlotBytes, coreSlots } from './bios.ts';
 import { type Partition, type PartitionTable, partitionTypes, usableSectors } from './gpt.ts';
 
@@ -114,7 +115,7 @@ export function layOut(options: {
     const rest = needed * sharing + wanted + at + 2 * mebibyte;
     throw new ReliveError(
       'disk-full',
-      `the medium has ${inMebibytes(bytes)}, but its parts and the images take ${inMebibytes(rest)}`,
+      `the medium has ${megabytes(bytes)}, but its parts and the images take ${megabytes(rest)}`,
       { hint: 'a larger --size or disk, smaller volumes, or fewer images with --image' },
     );
   }
@@ -163,10 +164,6 @@ export function grownTable(table: PartitionTable, bytes: number): PartitionTable
     sectors,
     partitions: partitions.map((one) => (one === store ? { ...one, last: Math.max(one.last, last) } : one)),
   };
-}
-
-function inMebibytes(bytes: number): string {
-  return `${Math.ceil(bytes / mebibyte)} MiB`;
 }
 
 /** The parts of a medium by its partition table, or undefined where that is not the table of a medium. */

@@ -3,6 +3,7 @@ import { availableParallelism, freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage, type WorkEvent } from '../core/event.ts';
+import { inParallel } from '../core/parallel.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
 import { exists } from '../host/files.ts';
 import { run } from '../host/process.ts';
@@ -141,21 +142,6 @@ async function bootOnce(options: BootOptions & { readonly log: string }, context
   }
 }
 
-/** Runs all at once, and settles when all have ended, also where one fails: none is left behind. */
-async function together<T>(works: readonly (() => Promise<T>)[]): Promise<T[]> {
-  const settled = await Promise.allSettled(works.map(async (work) => await work()));
-  return settled.map((each) => {
-    if (each.status === 'fulfilled') return each.value;
-    throw each.reason;
-  });
-}
-
-async function oneByOne<T>(works: readonly (() => Promise<T>)[]): Promise<T[]> {
-  const results: T[] = [];
-  for (const work of works) results.push(await work());
-  return results;
-}
-
 /**
  * Boots an image as a user would, through the GRUB of its ISO, by each firmware, and waits for its report of health. All at
  * once where cores and memory allow.
@@ -197,18 +183,21 @@ export async function testImage(
       context,
       async ({ file }) => {
         const share = Math.floor(cores / (atOnce ? firmwares.length : 1));
-        const works = firmwares.map((firmware) => async (): Promise<TestRun> => {
-          const log = join(options.consoles, `${firmware}.log`);
-          await rm(log, { force: true });
-          const guest = {
-            ...{ ...bootDefaults, architecture, firmware, enrolled, accelerator, memoryMib, log },
-            ...{ medium: file, image: image.name },
-            cpus: Math.max(1, Math.min(bootDefaults.cpus, share)),
-            timeoutSeconds: options.timeoutSeconds ?? limits[accelerator],
-          };
-          return await bootOnce(guest, context);
-        });
-        return await (atOnce ? together(works) : oneByOne(works));
+        return await inParallel(
+          firmwares,
+          atOnce ? firmwares.length : 1,
+          async (firmware): Promise<TestRun> => {
+            const log = join(options.consoles, `${firmware}.log`);
+            await rm(log, { force: true });
+            const guest = {
+              ...{ ...bootDefaults, architecture, firmware, enrolled, accelerator, memoryMib, log },
+              ...{ medium: file, image: image.name },
+              cpus: Math.max(1, Math.min(bootDefaults.cpus, share)),
+              timeoutSeconds: options.timeoutSeconds ?? limits[accelerator],
+            };
+            return await bootOnce(guest, context);
+          },
+        );
       },
     );
     return { image: image.name, passed: runs.every(({ passed }) => passed), runs };

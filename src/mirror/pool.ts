@@ -3,6 +3,7 @@ import { link, mkdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { megabytes } from '../core/megabytes.ts';
 import { addressOf, type DownloadRequest, Transport } from '../host/download.ts';
 import { digestFile, freeBytes, isAbsent } from '../host/files.ts';
 import { run } from '../host/process.ts';
@@ -282,17 +283,13 @@ async function fetchAll(
   }
 }
 
-function mib(bytes: number): string {
-  return `${Math.ceil(bytes / 1024 / 1024)} MiB`;
-}
-
 async function checkSpace(layout: Layout, requests: readonly DownloadRequest[]): Promise<void> {
   const needed = requests.reduce((sum, { expected }) => sum + (expected.size ?? 0), 0);
   const free = await freeBytes(layout.root);
   if (needed <= free) return;
   throw new ReliveError(
     'disk-full',
-    `${layout.root} has ${mib(free)} free where ${mib(needed)} are to be fetched`,
+    `${layout.root} has ${megabytes(free)} free where ${megabytes(needed)} are to be fetched`,
     {
       hint: 'make room on that file system, or put the mirror on another one (mirror in relive.yaml)',
     },

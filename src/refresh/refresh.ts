@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { isReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { inParallel } from '../core/parallel.ts';
 import { version } from '../core/version.ts';
 import { takeLock } from '../host/lock.ts';
 import { decideImages, removeDecided } from '../image/prune.ts';
 import { listProfiles, loadProfile, type Profile } from '../site/profile.ts';
 import type { Repository, Site } from '../site/site.ts';
-import { inParallel } from './jobs.ts';
 import { refreshMedium } from './media.ts';
 import { refreshMirror } from './mirrors.ts';
 import { refreshProfile, type TestText } from './profiles.ts';
