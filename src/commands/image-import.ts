@@ -1,5 +1,7 @@
 import { resolve } from 'node:path';
-import { type ImportPlan, importBundle, openBundle, planImport } from '../image/bundle-import.ts';
+import { openBundle } from '../image/bundle-head.ts';
+import { importBundle, planImport } from '../image/bundle-import.ts';
+import type { ImportPlan } from '../image/bundle-plan.ts';
 import { trustedKeys } from '../image/keys.ts';
 import { formatBytes, formatTable } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';

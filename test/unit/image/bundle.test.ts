@@ -7,7 +7,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { sha256 } from '../../../src/host/files.ts';
 import { tarEnd, tarHeader, tarPadding } from '../../../src/host/tar.ts';
 import { exportBundle } from '../../../src/image/bundle-export.ts';
-import { importBundle, openBundle, planImport } from '../../../src/image/bundle-import.ts';
+import { openBundle } from '../../../src/image/bundle-head.ts';
+import { importBundle, planImport } from '../../../src/image/bundle-import.ts';
 import { findImage, listImages, storePaths } from '../../../src/image/store.ts';
 import { verifyImage } from '../../../src/image/verify.ts';
 import { recordingContext } from '../../fixtures/context.ts';
