@@ -466,6 +466,52 @@ export const commands: readonly CommandSpec[] = [
     load: async () => await import('./image-diff.ts'),
   },
   {
+    name: 'image sbom',
+    summary: 'the bill of materials of an image, as CycloneDX',
+    description:
+      'Checks the image, then writes CycloneDX 1.6 (JSON): each package that its own dpkg knows, with package URL, digest, source,\nlicences as far as copyright files are machine-readable, and what it depends on; the layers, kernel and initrd. The same image\ngives the same text.',
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
+    ],
+    options: [
+      {
+        flags: '--tracker <file>',
+        description: "with the known vulnerabilities, out of the data of Debian's security tracker",
+        completes: 'file',
+      },
+      {
+        flags: '--output <file>',
+        description: 'where to write it (default: standard output)',
+        completes: 'file',
+      },
+    ],
+    examples: [
+      { command: 'relive image sbom demo', says: 'of the newest image of demo' },
+      { command: 'relive image sbom demo --output demo.cdx.json', says: 'into a file' },
+    ],
+    load: async () => await import('./image-sbom.ts'),
+  },
+  {
+    name: 'image vulnerabilities',
+    summary: 'known vulnerabilities of the packages in an image',
+    description:
+      "By the data of Debian's security tracker, which you fetch (https://security-tracker.debian.org/tracker/data/json, some 70 MB), for\nthe source packages in the versions that the image's own dpkg knows. Exit status 1 when it has any that matter.",
+    arguments: [
+      { name: '<image>', description: 'an image, or a profile for its newest one', completes: 'image' },
+    ],
+    options: [
+      { flags: '--tracker <file>', description: 'the data of the tracker (required)', completes: 'file' },
+      { flags: '--all', description: 'list those, too, that Debian calls unimportant' },
+    ],
+    examples: [
+      {
+        command: 'relive image vulnerabilities demo --tracker tracker.json',
+        says: 'what is known of the newest image of demo',
+      },
+    ],
+    load: async () => await import('./image-vulnerabilities.ts'),
+  },
+  {
     name: 'image verify',
     summary: 'check images, from the signatures down to every layer',
     arguments: [
