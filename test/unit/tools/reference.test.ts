@@ -3,13 +3,14 @@ import { join } from 'node:path';
 import { assert, property, string } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { exampleFiles } from '../../../tools/package/example.ts';
+import { readGraph } from '../../../tools/package/house.ts';
 import { markdownPage } from '../../../tools/package/markdown.ts';
 import { item, paragraph } from '../../../tools/package/page.ts';
 import { referenceDocuments } from '../../../tools/package/reference.ts';
 import { repository } from '../../support.ts';
 
 const directory = join(repository, 'docs/reference');
-const documents = referenceDocuments(await exampleFiles(repository));
+const documents = referenceDocuments(await exampleFiles(repository), readGraph(join(repository, 'src')));
 
 describe('docs/reference', () => {
   test.each(Object.entries(documents))('%s is what the code says; else: npm run reference', (name, text) => {
