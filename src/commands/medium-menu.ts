@@ -9,9 +9,10 @@ import { chooseOnce } from '../medium/environment.ts';
 import { grubChecks } from '../medium/grub.ts';
 import { drawMenu, type Menu, menuOf } from '../medium/menu.ts';
 import { withMenuStore } from '../medium/menu-store.ts';
+import { startedArchitectures } from '../medium/starters.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
-import { type Call, optionalArgument, optionValue } from './command.ts';
+import { type Call, choiceOption, optionalArgument, optionValue } from './command.ts';
 
 export async function run(call: Call): Promise<CommandResult> {
   const { context } = call;
@@ -27,7 +28,9 @@ export async function run(call: Call): Promise<CommandResult> {
   }
   const next = optionValue(call, 'next');
   const keyring = check === 'signature' ? await trustedKeys(site) : '';
-  const show = async (store: string): Promise<Menu> => await menuOf(store, { check, keyring }, context);
+  const machine = choiceOption(call, 'architecture', startedArchitectures);
+  const show = async (store: string): Promise<Menu> =>
+    await menuOf(store, { check, keyring, architecture: machine }, context);
   let menu: Menu;
   if (await isStoreDirectory(place, given === undefined)) {
     if (next !== undefined) await chooseOnce(place, (await findImage(place, next)).name);
@@ -46,10 +49,10 @@ export async function run(call: Call): Promise<CommandResult> {
     return [{ event: 'finding', kind: 'corrupt', path, detail: `GRUB refuses ${image}: ${reason}` }];
   });
   for (const finding of findings) context.emit(finding);
-  const { entries, notes } = menu;
+  const { entries, notes, architecture } = menu;
   return {
     ok: findings.length === 0,
-    data: { store: place, check, entries, notes },
+    data: { store: place, check, architecture, entries, notes },
     text: entries.length === 0 ? `${place} holds nothing that a menu could offer` : drawMenu(menu),
   };
 }

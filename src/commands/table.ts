@@ -851,6 +851,12 @@ export const commands: readonly CommandSpec[] = [
         choices: ['signature', 'checksum', 'none'],
       },
       { flags: '--next <image>', description: 'start this image once, at the next boot', completes: 'image' },
+      {
+        flags: '--architecture <name>',
+        description:
+          'the processor of the machine that shows the menu: it offers what this machine can start (default: amd64, unless no image is for PCs)',
+        choices: ['amd64', 'i386', 'arm64', 'armhf'],
+      },
     ],
     examples: [
       { command: 'relive medium menu', says: "of the site's own store" },

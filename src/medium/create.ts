@@ -167,7 +167,8 @@ async function makeMedium(
     await makeFileSystems(path, layout, tree, scratch, context);
   }
   await inStage(context, grubStage, async () => {
-    const grub = await mediumGrub(site, scratch, context);
+    const manifests = wanted.map(({ manifest }) => manifest);
+    const grub = await mediumGrub(site, manifests, scratch, context);
     await withDisk(path, async (disk) => {
       // The table last: a medium that was not finished is none.
       await disk.write(0, withProtectiveTable(await disk.read(0, 512), sectors));

@@ -1,31 +1,32 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError } from '../core/error.ts';
+import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { exists } from '../host/files.ts';
 import { publicKeysFile } from '../image/keys.ts';
 import type { Manifest } from '../image/manifest.ts';
 import { secureBootSigner } from '../image/secure-boot-keys.ts';
-import { listImages, readManifest } from '../image/store.ts';
+import { readManifest, type StoredImage } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { biosIsCurrent, installBios } from './bios.ts';
 import type { DiskBytes } from './bytes.ts';
 import { makeEfiFiles } from './efi.ts';
 import { readFatFile, replaceFatFile } from './fat.ts';
-import { type GrubOptions, grubDirectory, makeGrubImage } from './grub.ts';
+import { type EfiPlatform, type GrubOptions, grubDirectory, makeGrubImage } from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
 import { findGrub } from './grub-package.ts';
 import type { Layout } from './layout.ts';
 import type { EfiFile } from './shim.ts';
+import { type Starter, starterOf } from './starters.ts';
 
 /** Seconds that the menu of a medium waits. */
 const menuSeconds = 3;
 
 /** What starts a medium. */
 export interface MediumGrub {
-  /** For BIOS: GRUB's boot.img, and the core image that it reads. */
-  readonly bios: { readonly bootImage: Uint8Array; readonly core: Uint8Array };
-  /** For UEFI: the files of the EFI system partition, what firmware starts last. */
+  /** For BIOS: GRUB's boot.img, and the core image that it reads; undefined where no image is for PCs. */
+  readonly bios: { readonly bootImage: Uint8Array; readonly core: Uint8Array } | undefined;
+  /** For UEFI: the files of the EFI system partition, of each kind of machine what firmware starts last. */
   readonly efi: readonly EfiFile[];
 }
 
@@ -39,43 +40,34 @@ export async function mediumKeys(site: Pick<Site, 'keys'>): Promise<string | und
 }
 
 /**
- * What UEFI starts: signed for Secure Boot at a site whose store has an image that wants it, and behind shim where one wants
- * that, which starts the others, too. Asked is the store of the site, not that of the medium, which is closed when GRUB is
- * looked at.
+ * What UEFI starts on one kind of machine: signed for Secure Boot where one of its images wants that, and behind shim where
+ * one wants that, which starts the others, too.
  */
 async function efiGrub(
   site: Site,
+  platform: EfiPlatform,
+  images: readonly Manifest[],
   options: GrubOptions,
   scratch: string,
   context: Context,
 ): Promise<readonly EfiFile[]> {
-  let wanting: Manifest | undefined;
-  for (const image of await listImages(site.store)) {
-    const manifest = await readManifest(image);
-    if (manifest.boot?.secureBoot === undefined || manifest.architecture !== 'amd64') continue;
-    if (wanting === undefined || wanting.boot?.secureBoot !== 'shim') wanting = manifest;
-  }
-  if (wanting === undefined)
-    return await makeEfiFiles('efi', options, scratch, context, undefined, undefined);
-  const { modules, whole, shim } = await findGrub('efi', site, wanting, context);
+  const wants = (secureBoot: true | 'shim'): Manifest | undefined =>
+    images.find(({ boot }) => boot?.secureBoot === secureBoot);
+  const example = wants('shim') ?? wants(true) ?? images[0];
+  // An empty medium.
+  if (example === undefined)
+    return await makeEfiFiles(platform, options, scratch, context, undefined, undefined);
+  const { modules, whole, shim } = await findGrub(platform, site, example, context);
   const secure =
     whole === undefined ? undefined : { signer: await secureBootSigner(site, context), whole, shim };
-  return await makeEfiFiles('efi', options, scratch, context, modules, secure);
+  return await makeEfiFiles(platform, options, scratch, context, modules, secure);
 }
 
-/**
- * Makes GRUB for a medium. Equal keys and versions of GRUB give equal bytes.
- * @param scratch a directory for what goes in
- * @throws ReliveError `configuration` for a key that GRUB cannot use; `not-found` for an image that wants Secure Boot and no
- *   key for it; `tool-missing`, `tool-failed`, and as `findGrub`
- */
-export async function mediumGrub(site: Site, scratch: string, context: Context): Promise<MediumGrub> {
-  const keys = await mediumKeys(site);
-  const options = {
-    check: keys === undefined ? ('checksum' as const) : ('signature' as const),
-    publicKey: keys === undefined ? undefined : await readGrubKey(keys),
-    timeoutSeconds: menuSeconds,
-  };
+async function biosGrub(
+  options: GrubOptions,
+  scratch: string,
+  context: Context,
+): Promise<NonNullable<MediumGrub['bios']>> {
   const pc = await readFile(await makeGrubImage('pc', options, scratch, context));
   const directory = join(grubDirectory, 'i386-pc');
   // grub-mkimage's format for CDs is that for disks behind cdboot.img (GRUB, util/mkimage.c).
@@ -85,9 +77,57 @@ export async function mediumGrub(site: Site, scratch: string, context: Context):
   if (!core.subarray(0, 64).equals(diskboot.subarray(0, 64))) {
     throw new ReliveError('bug', 'the core image of GRUB does not begin with diskboot.img');
   }
+  return { bootImage: await readFile(join(directory, 'boot.img')), core };
+}
+
+/** The manifests of a store, as far as they can be read: what else is there, no GRUB is made for. */
+export async function storeManifests(images: readonly StoredImage[]): Promise<readonly Manifest[]> {
+  const manifests: Manifest[] = [];
+  for (const image of images) {
+    try {
+      manifests.push(await readManifest(image));
+    } catch (error) {
+      if (!isReliveError(error, 'corrupt')) throw error;
+    }
+  }
+  return manifests;
+}
+
+/**
+ * Makes GRUB for a medium, for each kind of machine that an image on it is for; for PCs where it has none. Equal images, keys
+ * and versions of GRUB give equal bytes.
+ * @param images the manifests of all images on the medium
+ * @param scratch a directory for what goes in
+ * @throws ReliveError `configuration` for a key that GRUB cannot use; `not-found` for an image that wants Secure Boot and no
+ *   key for it; `tool-missing`, `tool-failed`, and as `findGrub`
+ */
+export async function mediumGrub(
+  site: Site,
+  images: readonly Manifest[],
+  scratch: string,
+  context: Context,
+): Promise<MediumGrub> {
+  const keys = await mediumKeys(site);
+  const options = {
+    check: keys === undefined ? ('checksum' as const) : ('signature' as const),
+    publicKey: keys === undefined ? undefined : await readGrubKey(keys),
+    timeoutSeconds: menuSeconds,
+  };
+  const machines = new Map<Starter['efi'], { readonly bios: boolean; readonly images: Manifest[] }>();
+  for (const architecture of images.length === 0 ? ['amd64'] : images.map((image) => image.architecture)) {
+    const starter = starterOf(architecture);
+    if (starter !== undefined) machines.set(starter.efi, { bios: starter.bios, images: [] });
+  }
+  for (const image of images) machines.get(starterOf(image.architecture)?.efi ?? 'efi')?.images.push(image);
+  const efi = new Map<string, EfiFile>();
+  for (const [platform, machine] of [...machines].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    for (const file of await efiGrub(site, platform, machine.images, options, scratch, context))
+      efi.set(file.path, file);
+  }
+  const bios = [...machines.values()].some((machine) => machine.bios);
   return {
-    bios: { bootImage: await readFile(join(directory, 'boot.img')), core },
-    efi: await efiGrub(site, options, scratch, context),
+    bios: bios ? await biosGrub(options, scratch, context) : undefined,
+    efi: [...efi.values()],
   };
 }
 
@@ -98,7 +138,7 @@ export async function outdatedGrub(
   grub: MediumGrub,
 ): Promise<readonly string[]> {
   const outdated: string[] = [];
-  if (layout.bios !== undefined) {
+  if (layout.bios !== undefined && grub.bios !== undefined) {
     const partition = { first: layout.bios.offset / layout.table.sectorSize };
     if (!(await biosIsCurrent(disk, partition, grub.bios.bootImage, grub.bios.core))) outdated.push('BIOS');
   }
@@ -124,7 +164,7 @@ export async function installGrub(
       await replaceFatFile(disk, layout.efi.offset, layout.efi.bytes, path, content);
     }
   }
-  if (layout.bios !== undefined && outdated.includes('BIOS')) {
+  if (layout.bios !== undefined && grub.bios !== undefined && outdated.includes('BIOS')) {
     const partition = { first: layout.bios.offset / layout.table.sectorSize };
     await installBios(disk, partition, grub.bios.bootImage, grub.bios.core);
   }

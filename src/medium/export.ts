@@ -12,20 +12,13 @@ import { findImage, readManifest, type StoredImage, storePaths } from '../image/
 import type { Site } from '../site/site.ts';
 import { findGrub, type PackageSource } from './grub-package.ts';
 import { type IsoOptions, isoStage, placeOf, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
+import { startedArchitectures, starterOf } from './starters.ts';
 
 /**
  * Where the images and the public keys of a site are; absolute paths. What is not on this host (GRUB for another
  * processor) comes from its repositories.
  */
 export type ImageSource = Pick<Site, 'store' | 'keys'> & Partial<PackageSource>;
-
-/** What starts an image, by its architecture; i386 is started by BIOS. */
-const starters: Readonly<Record<string, Pick<IsoOptions, 'bios' | 'efi'>>> = {
-  amd64: { bios: true, efi: 'efi' },
-  i386: { bios: true, efi: 'efi' },
-  arm64: { bios: false, efi: 'arm64-efi' },
-  armhf: { bios: false, efi: 'arm-efi' },
-};
 
 /** @throws ReliveError `usage` for an image that no ISO can start, `not-found` for an image that wants its signatures checked, and no keys; `corrupt` */
 async function isoOptions(site: ImageSource, image: StoredImage, context: Context): Promise<IsoOptions> {
@@ -35,11 +28,11 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
       hint: `relive image export ${image.name} --oci FILE`,
     });
   }
-  const starter = starters[manifest.architecture];
+  const starter = starterOf(manifest.architecture);
   if (starter === undefined) {
     throw new ReliveError(
       'usage',
-      `${image.name} is for ${manifest.architecture}; ISOs start ${Object.keys(starters).join(', ')} only`,
+      `${image.name} is for ${manifest.architecture}; ISOs start ${startedArchitectures.join(', ')} only`,
       {
         hint: `kernel, initrd and boot.cfg are in ${image.directory}, the layers in ${storePaths.layers(site.store)}`,
       },

@@ -31,9 +31,8 @@ import {
   storePaths,
 } from '../image/store.ts';
 import { makeEnvironment } from './environment.ts';
+import { startedArchitectures, starterOf } from './starters.ts';
 
-/** What a PC can boot. */
-const architectures: readonly string[] = ['amd64', 'i386'];
 /** Besides the files: directories, and the room that a file system wants for itself. */
 const slackBytes = 4 * 1024 * 1024;
 const copyBuffer = 1024 * 1024;
@@ -63,8 +62,8 @@ function liveFiles(manifest: Pick<BootManifest, 'layers'>): LiveFile[] {
 /** Whether a medium can boot an image, by its manifest; else why not. */
 function unsuitable(manifest: Awaited<ReturnType<typeof readManifest>>): string | undefined {
   if (!boots(manifest)) return 'is a container: it has no kernel';
-  if (architectures.includes(manifest.architecture)) return undefined;
-  return `is for ${manifest.architecture}; media start ${architectures.join(' and ')} only`;
+  if (starterOf(manifest.architecture) !== undefined) return undefined;
+  return `is for ${manifest.architecture}; media start ${startedArchitectures.join(', ')} only`;
 }
 
 async function wantedImage(
@@ -107,11 +106,11 @@ async function wantedImage(
 }
 
 /**
- * The images of a site's store that a medium is to have: those named, else the newest of each profile that a PC boots.
+ * The images of a site's store that a medium is to have: those named, else the newest of each profile that a medium starts.
  * Their manifests are authentic.
  * @param names images, and profiles for their newest ones
  * @param keys the file with the trusted keys; undefined: signatures are not asked for
- * @throws ReliveError `usage` for an image that no PC boots, `not-found`, `not-authentic`, `corrupt`
+ * @throws ReliveError `usage` for an image that no medium starts, `not-found`, `not-authentic`, `corrupt`
  */
 export async function wantedImages(
   store: string,

@@ -8,6 +8,7 @@ import { bootFiles, parseSums } from '../image/seal.ts';
 import { listImages, type StoredImage, storePaths } from '../image/store.ts';
 import { type Environment, readEnvironment } from './environment.ts';
 import type { GrubCheck } from './grub.ts';
+import { startTogether } from './starters.ts';
 
 /** A line of the menu. */
 export interface MenuEntry {
@@ -45,6 +46,8 @@ export interface Menu {
   readonly entries: readonly MenuEntry[];
   /** What GRUB says before it, if anything. */
   readonly notes: readonly string[];
+  /** The processor of the machine that shows it. */
+  readonly architecture: string;
 }
 
 /** An image whose boot.cfg GRUB accepts, and what that says of it. */
@@ -142,6 +145,22 @@ export interface MenuOptions {
   readonly check: GrubCheck;
   /** The public keys that GRUB has: armoured text or the path of a keyring. Read for `signature` only. */
   readonly keyring: string;
+  /** The processor of the machine that shows it; undefined: a PC, unless all images are for other machines. */
+  readonly architecture?: string | undefined;
+}
+
+/** The processor that an image is for: the last word of its description, as GRUB takes it. */
+function processorOf({ description }: Intact): string {
+  return / ([a-z0-9]+)$/.exec(description)?.[1] ?? '';
+}
+
+/** The processor of the machine that a menu is for. */
+function machineOf(intact: readonly Intact[], { architecture }: MenuOptions): string {
+  const processors = intact.map(processorOf);
+  const pc = 'amd64';
+  if (architecture !== undefined || processors.some((each) => startTogether(each, pc)))
+    return architecture ?? pc;
+  return processors[0] ?? pc;
 }
 
 /** What is started by itself, what it goes back to, and what is remembered of them; as runtime/grub/menu.cfg decides it. */
@@ -221,19 +240,22 @@ function profileEntries(images: readonly Intact[], choice: Choice): MenuEntry[] 
  */
 export async function menuOf(store: string, options: MenuOptions, context: Context): Promise<Menu> {
   const images = (await isStore(store)) ? await listImages(store) : [];
-  const intact: Intact[] = [];
+  const read: Intact[] = [];
   const refused: (Fault & { readonly name: string })[] = [];
   for (const image of images.toSorted(
     (a, b) => -compare(a.version, b.version) || compare(a.profile, b.profile),
   )) {
-    const read = await readImage(image, options, context);
-    if ('reason' in read) refused.push({ ...read, name: image.name });
-    else intact.push(read);
+    const one = await readImage(image, options, context);
+    if ('reason' in one) refused.push({ ...one, name: image.name });
+    else read.push(one);
   }
+  const architecture = machineOf(read, options);
+  const intact = read.filter((image) => startTogether(processorOf(image), architecture));
   const choice = choose(intact, await readEnvironment(store));
   const isos = await isoFiles(store);
   return {
     notes: choice.notes,
+    architecture,
     entries: [
       ...[...new Set(intact.map(({ profile }) => profile))].flatMap((profile) => [
         ...profileEntries(
@@ -249,6 +271,7 @@ export async function menuOf(store: string, options: MenuOptions, context: Conte
         reason,
         default: false,
       })),
+      ...(intact.length === read.length ? [] : [{ title: 'Images for other machines', default: false }]),
       ...(isos.length === 0 ? [] : [{ title: 'ISO files', default: false }]),
     ],
   };

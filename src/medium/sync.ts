@@ -5,12 +5,13 @@ import { type Context, inStage } from '../core/event.ts';
 import { exists, explainDiskFull, freeBytes, syncDirectory } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { run } from '../host/process.ts';
+import type { Manifest } from '../image/manifest.ts';
 import { type Retention, retentionOf } from '../image/retention.ts';
 import { listImages, type StoredImage } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
 import { grubStage } from './create.ts';
-import { installGrub, mediumGrub, mediumKeys } from './disk-grub.ts';
+import { installGrub, mediumGrub, mediumKeys, storeManifests } from './disk-grub.ts';
 import { readEnvironment } from './environment.ts';
 import {
   type FillPlan,
@@ -66,6 +67,7 @@ interface Filled {
   readonly plan: FillPlan;
   /** What stays. */
   readonly images: readonly StoredImage[];
+  readonly manifests: readonly Manifest[];
   readonly surplus: readonly StoredImage[];
   readonly removed: readonly string[];
 }
@@ -158,7 +160,8 @@ async function fill(root: string, free: () => Promise<number>, settle: Settle, w
   await sweepStore(root);
   const all = await listImages(root);
   const surplus = surplusImages(all, policies, names);
-  return { plan, surplus, removed, images: all.filter((image) => !surplus.includes(image)) };
+  const images = all.filter((image) => !surplus.includes(image));
+  return { plan, surplus, removed, images, manifests: await storeManifests(images) };
 }
 
 async function mendTable({ found }: OpenMedium, disk: DiskBytes): Promise<readonly string[]> {
@@ -169,11 +172,16 @@ async function mendTable({ found }: OpenMedium, disk: DiskBytes): Promise<readon
 async function updateGrub(
   medium: OpenMedium,
   disk: DiskBytes,
+  { manifests }: Filled,
   scratch: string,
   work: Work,
 ): Promise<readonly string[]> {
   return await inStage(work.context, grubStage, async () => {
-    return await installGrub(disk, medium.layout, await mediumGrub(work.site, scratch, work.context));
+    return await installGrub(
+      disk,
+      medium.layout,
+      await mediumGrub(work.site, manifests, scratch, work.context),
+    );
   });
 }
 
@@ -199,7 +207,7 @@ async function syncInPlace(medium: OpenMedium, scratch: string, work: Work): Pro
     free = await freeBytes(root);
     return result;
   });
-  const grub = await updateGrub(medium, medium.disk, scratch, work);
+  const grub = await updateGrub(medium, medium.disk, filled, scratch, work);
   if (filled.surplus.length > 0) {
     await withMountedStore(store, context, async (root, settle) => {
       await removeImages(filled.surplus, root, settle);
@@ -250,7 +258,7 @@ async function syncCopy(medium: OpenMedium, scratch: string, work: Work): Promis
     try {
       const disk = diskBytes(handle);
       const mended = await mendTable(medium, disk);
-      const grub = await updateGrub(medium, disk, scratch, work);
+      const grub = await updateGrub(medium, disk, filled, scratch, work);
       await handle.chmod((await stat(path)).mode & 0o7777);
       await disk.sync();
       await rename(copy, path);

@@ -4,11 +4,11 @@ import { type Context, type Finding, type FindingKind, inStage } from '../core/e
 import { forgetCache } from '../host/disk.ts';
 import { run } from '../host/process.ts';
 import { trustedKeys } from '../image/keys.ts';
-import { listImages } from '../image/store.ts';
+import { listImages, type StoredImage } from '../image/store.ts';
 import { verifyImage, verifyStage } from '../image/verify.ts';
 import type { Site } from '../site/site.ts';
 import { grubStage } from './create.ts';
-import { mediumGrub, outdatedGrub } from './disk-grub.ts';
+import { mediumGrub, outdatedGrub, storeManifests } from './disk-grub.ts';
 import { unneededFiles } from './fill.ts';
 import { storeLabel } from './layout.ts';
 import { readOutStore, storeState, withMountedStore } from './store-files.ts';
@@ -53,7 +53,11 @@ export async function verifyMedium(site: Site, given: string, context: Context):
           find('unreferenced', name, 'no image on the medium has it', 'relive medium sync removes it');
         }
         const there = await listImages(root);
-        await inStage(context, grubStage, async () => await checkGrub(site, medium, scratch, find, context));
+        await inStage(
+          context,
+          grubStage,
+          async () => await checkGrub(site, there, medium, scratch, find, context),
+        );
         for (const image of there) {
           const found = await inStage(
             context,
@@ -148,12 +152,13 @@ async function checkDisk(
 
 async function checkGrub(
   site: Site,
+  images: readonly StoredImage[],
   medium: OpenMedium,
   scratch: string,
   find: Find,
   context: Context,
 ): Promise<void> {
-  const grub = await mediumGrub(site, scratch, context);
+  const grub = await mediumGrub(site, await storeManifests(images), scratch, context);
   try {
     for (const part of await outdatedGrub(medium.disk, medium.layout, grub)) {
       find(

@@ -8,7 +8,7 @@ import { type BootOptions, type BootResult, bootDefaults, bootImage } from '../.
 import { succeed } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { errorLike } from '../fixtures/expecting.ts';
-import { type GuestArchitecture, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
+import { addTinyImage, type GuestArchitecture, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
 import { debianKeyring, hostArchive } from '../fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
 import { freshSite, removeSite } from '../fixtures/site.ts';
@@ -18,6 +18,20 @@ beforeAll(() => {
   key = makeSigningKey('Test Images', 'rsa3072');
 });
 afterAll(() => key.remove());
+
+/** What is in EFI/BOOT of a medium with sectors of 512 bytes. */
+function efiPrograms(disk: string): string[] {
+  const table = execFileSync('sfdisk', ['--json', disk], { encoding: 'utf8' });
+  const { partitiontable } = JSON.parse(table) as {
+    partitiontable: { partitions: { name: string; start: number }[] };
+  };
+  const efi = partitiontable.partitions.find(({ name }) => name === 'RELIVE EFI');
+  const place = `${disk}@@${(efi?.start ?? 0) * 512}`;
+  return execFileSync('mdir', ['-b', '-i', place, '::/EFI/BOOT'], { encoding: 'utf8' })
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.replace('::/EFI/BOOT/', ''));
+}
 
 async function boot(
   { site, image }: TinyStore,
@@ -72,6 +86,48 @@ describe.each(['arm64', 'armhf'] as const)('an image for %s', (architecture) => 
       errorLike('guest-failed', 'GRUB refused /images/tiny/20261122.01/vmlinuz'),
     );
   });
+});
+
+test('a medium with images for three kinds of machines starts each of them', async () => {
+  const { site, remove } = makeTinyStore('healthy', key, 'amd64', undefined, true, ['arm64', 'armhf']);
+  onTestFinished(remove);
+  const profiles = { arm64: 'board', armhf: 'old-board' } as const;
+  const add = (architecture: keyof typeof profiles, version: string): TinyStore =>
+    addTinyImage(
+      site,
+      'healthy',
+      key,
+      version,
+      `for ${architecture}\n`,
+      architecture,
+      undefined,
+      true,
+      profiles[architecture],
+    );
+  const board = add('arm64', '20261122.02');
+  const disk = join(site, 'medium.img');
+  await succeed(['medium', 'create', disk, '--size', '256M'], { site });
+  // GRUB for one kind of machine more.
+  const oldBoard = add('armhf', '20261122.03');
+  const { last } = await succeed(['medium', 'sync', disk], { site });
+  expect(last).toMatchObject({ added: [oldBoard.image], grub: ['EFI/BOOT/BOOTARM.EFI'] });
+  await succeed(['medium', 'verify', disk], { site });
+
+  const start = async (architecture: GuestArchitecture, image: string): Promise<BootResult> =>
+    await bootImage(
+      {
+        ...{ ...bootDefaults, memoryMib: 512, powerOffSeconds: 1, timeoutSeconds: 240 },
+        ...{ medium: disk, scratchMedium: true, image, architecture, accelerator: 'tcg' },
+      },
+      recordingContext(),
+    );
+  expect(await start('amd64', 'tiny-20261122.01')).toMatchObject({ healthy: true, firmware: 'bios' });
+  expect(await start('arm64', board.image)).toMatchObject({ healthy: true, firmware: 'uefi' });
+  expect(await start('armhf', oldBoard.image)).toMatchObject({ healthy: true, firmware: 'uefi' });
+
+  // GRUB for machines that it has no image for is none of its business.
+  await succeed(['medium', 'create', disk, '--yes', '--image', 'board'], { site });
+  expect(efiPrograms(disk)).toEqual(['BOOTAA64.EFI']);
 });
 
 /** Emulated from the first package to the login: half an hour each on two cores. The guests above have Debian's kernels, too. */

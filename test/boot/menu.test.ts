@@ -167,11 +167,14 @@ test('the menu, of ext4, btrfs and XFS: damaged images are named and the rest st
   expect(after.notes).toEqual(['demo-20261123.01 did not come up in 3 trials: back to demo-20261121.01']);
 });
 
-test('a hostile environment block sets nothing and runs nothing; one-shot selection; each way to start an image', async () => {
+test('a hostile environment block sets nothing and runs nothing; one-shot selection; each way to start an image; images for other machines', async () => {
   const { store, start } = bench([
     { name: 'demo-20261121.01' },
     { name: 'demo-20261122.01' },
     { name: 'demo-20261123.01' },
+    // The newest of all.
+    { name: 'board-20261124.01', architecture: 'arm64' },
+    { name: 'other-20261124.01', architecture: 'riscv64' },
     { name: 'web-20261120.01', ending: 'restart' },
   ]);
   writeBlock(store, {
@@ -188,14 +191,36 @@ test('a hostile environment block sets nothing and runs nothing; one-shot select
   const unsigned = place(store, '20261122.01', 'boot.cfg');
   writeFileSync(unsigned, `${readFileSync(unsigned, 'utf8')}reboot\n`);
   const disk = diskOf(store);
+  const options = { check: 'signature', keyring: key.armoured } as const;
+  const preview = await menuOf(store, options, recordingContext());
+  const board = await menuOf(store, { ...options, architecture: 'arm64' }, recordingContext());
+  expect(board.entries.map(({ title }) => title)).toEqual([
+    'board-20261124.01, on trial: 2026-11-24, full, 103 MB, trixie arm64',
+    '  board: all images, other ways to start',
+    'demo-20261122.01: refused: /images/demo/20261122.01/boot.cfg',
+    'Images for other machines',
+  ]);
   const machine = await start(disk);
   const first = onScreen(await machine.entries());
+  expect(first.slice(0, -2)).toEqual(
+    onScreen(preview.entries.map((entry) => `${entry.default ? '*' : ' '}${entry.title}`)),
+  );
+  expect(first).toContain(' Images for other machines');
   expect(first.find((line) => line.startsWith('*'))).toMatch(/^\*web-20261120\.01/);
   expect(first).toContain(' demo-20261122.01: refused: /images/demo/20261122.01/boot.cfg');
   await machine.seen(started('web-20261120.01'));
   // Once only. The newest image of all is on trial: no image is known to be good.
   expect(onScreen(await machine.entries())[0]).toMatch(/^\*demo-20261123\.01, on trial/);
   const down = '\u000e';
+  machine.send(`${down.repeat(5)}\r`);
+  expect(onScreen(await machine.entries())).toEqual([
+    '*board-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tri',
+    ' other-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tri',
+  ]);
+  machine.send('\r');
+  await machine.seen(/trixie arm64 is for arm64, and this machine is of another kind: i386/);
+  machine.send('\u001b');
+  await machine.entries();
   machine.send(`${down.repeat(2)}\r`);
   expect(onScreen(await machine.entries())).toEqual([
     '*demo-20261123.01: 2026-11-23, full, 103 MB, trixie amd64',
