@@ -1,8 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  existsSync,
   linkSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -10,9 +12,13 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Manifest } from '../../../src/image/manifest.ts';
-import { type Line, runCommand, succeed } from '../../fixtures/command.ts';
+import { makeDeb, publishArchive } from '../../fixtures/archive.ts';
+import { type Line, runCommand, startCommand, succeed } from '../../fixtures/command.ts';
+import { startServer } from '../../fixtures/server.ts';
+import { makeSigningKey } from '../../fixtures/signing.ts';
 import { freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 
 let site: TestSite;
@@ -116,6 +122,29 @@ describe('update', () => {
     expect((await manifestOf('demo')).image).toBe(parent.image);
     expect(readFileSync(lock, 'utf8')).toBe(locked);
 
+    // Of an older openssl: what its changelog says was fixed since, and where the new one comes from.
+    const file = join(site.store, 'images/demo', parent.version, 'manifest.json');
+    const manifestText = readFileSync(file, 'utf8');
+    const older = {
+      ...parent,
+      packages: parent.packages.map((each) =>
+        each.name === 'libssl3t64' ? { ...each, version: '3.5.0-1', sha256: '0'.repeat(64) } : each,
+      ),
+    };
+    writeFileSync(file, JSON.stringify(older));
+    const { plan: later } = (await update('--plan')) as unknown as {
+      plan: {
+        security: { name: string; fixes: string[]; fromSecurity: boolean }[];
+        size: { image: number; incremental: boolean; download: number };
+      };
+    };
+    writeFileSync(file, manifestText);
+    expect(later.security.map(({ name, fromSecurity }) => [name, fromSecurity])).toEqual([
+      ['libssl3t64', true],
+    ]);
+    expect(later.security[0]?.fixes).toContainEqual(expect.stringMatching(/^CVE-20\d\d-\d{4,}$/));
+    expect(later.size).toMatchObject({ incremental: true, download: 0 });
+
     const { image } = await update();
     const manifest = await manifestOf(image);
     expect(manifest.packages.map(({ name }) => name)).not.toContain('less');
@@ -124,6 +153,16 @@ describe('update', () => {
     );
     expect(manifest.layers.at(-1)).toMatchObject({ role: 'delta' });
     expect(manifest.layers.at(-1)?.size).toBeLessThan(512 * 1024);
+  });
+
+  test('what comes and goes and comes again is no layer twice', async () => {
+    await update('--full');
+    const file = join(overlay, 'opt/again');
+    for (const text of ['a', 'b', 'a']) {
+      writeFileSync(file, text);
+      const { layers } = await manifestOf((await update())['image']);
+      expect(new Set(layers.map(({ digest }) => digest)).size).toBe(layers.length);
+    }
   });
 
   test('from another image of the profile, and of no other', async () => {
@@ -165,5 +204,142 @@ describe('update', () => {
     mkdirSync(odd);
     const { image: none } = await update();
     expect(await differences(many, none)).toHaveLength(3000);
+  });
+});
+
+/** The images that are there, and how many faults each has. */
+async function imagesAndFaults(): Promise<Record<string, number>> {
+  const { last } = await runCommand(['image', 'verify'], { site: site.directory });
+  return (last as unknown as { images: Record<string, number> }).images;
+}
+
+describe('when things go wrong', () => {
+  test('two updates at once: one makes the image, the other one finds it there', async () => {
+    change(20);
+    const both = await Promise.all([update(), update()]);
+    expect(new Set(both.map(({ unchanged }) => unchanged))).toEqual(new Set([false, true]));
+    expect(both[0]?.['image']).toBe(both[1]?.['image']);
+  });
+
+  test('a clock that went back: version and serial rise all the same', async () => {
+    const before = await manifestOf('demo');
+    change(21);
+    const file = join(site.directory, 'clock.cjs');
+    writeFileSync(
+      file,
+      `const Real = Date;
+      const now = () => Real.now() - 30 * 86400000;
+      globalThis.Date = class extends Real {
+        constructor(...words) { if (words.length === 0) super(now()); else super(...words); }
+        static now() { return now(); }
+      };`,
+    );
+    const { last } = await succeed(['update', 'demo', '--offline', '--no-test'], {
+      site: site.directory,
+      env: { NODE_OPTIONS: `--require=${file}` },
+    });
+    const after = await manifestOf(last?.['image']);
+    expect(after.version > before.version).toBe(true);
+    expect(after.serial).toBeGreaterThan(before.serial);
+  });
+
+  test('killed at any moment: what is published is whole, and the next run finishes', async () => {
+    for (const [round, stage] of [
+      [22, 'files'],
+      [23, 'pack'],
+      [24, 'prove'],
+      [25, 'seal'],
+    ] as const) {
+      change(round);
+      const before = await imagesAndFaults();
+      const words = ['update', 'demo', '--offline', '--no-test'];
+      const running = startCommand(words, { site: site.directory });
+      await running.line((line) => line['stage'] === stage && line['state'] === 'start');
+      const moment = Math.floor(Math.random() * 400);
+      await setTimeout(moment);
+      running.child.kill('SIGKILL');
+      await running.ended;
+      const after = await imagesAndFaults();
+      // It may have been faster, and one more is there.
+      expect({ moment, ...after }).toMatchObject({ moment, ...before });
+      expect(Object.values(after).filter((faults) => faults !== 0)).toEqual([]);
+    }
+    expect(await update()).toMatchObject({ unchanged: false });
+    expect(readdirSync(site.store).toSorted()).toEqual(['.lock', 'images', 'live']);
+  });
+
+  test('what fails its test is not published and stays for reading, until an update succeeds', async () => {
+    const before = await manifestOf('demo');
+    const hooks = join(overlay, 'etc/initramfs-tools/hooks');
+    mkdirSync(hooks, { recursive: true });
+    const hook = join(hooks, 'zz-without');
+    const script = 'usr/lib/live/boot/9999-relive';
+    writeFileSync(hook, `#!/bin/sh\n[ "$1" = prereqs ] || rm -f "$DESTDIR/${script}"\n`, { mode: 0o755 });
+    const words = ['update', 'demo', '--offline'];
+    const failed = await runCommand(words, { site: site.directory });
+    expect([failed.status, failed.last?.['code']]).toEqual([3, 'guest-failed']);
+    expect(failed.last?.['message']).toContain("lacks relive's script");
+    expect((await manifestOf('demo')).image).toBe(before.image);
+    const list = async (): Promise<{ name: string; directory: string }[]> => {
+      const { last } = await succeed(['image', 'list', '--candidates'], { site: site.directory });
+      return (last as unknown as { candidates: { name: string; directory: string }[] }).candidates;
+    };
+    const [candidate, ...others] = await list();
+    expect(others).toEqual([]);
+    expect(candidate?.name.startsWith('demo-')).toBe(true);
+    expect(existsSync(candidate?.directory ?? '')).toBe(true);
+    rmSync(hook);
+    // A version that was told of once is no other image's.
+    const { image } = await update();
+    expect(String(image) > (candidate?.name ?? '')).toBe(true);
+    expect(await list()).toEqual([]);
+    expect(existsSync(candidate?.directory ?? '')).toBe(false);
+    expect(await imagesAndFaults()).toMatchObject({ [String(image)]: 0 });
+  });
+
+  test('without QEMU an error that names what is missing, before anything is made', async () => {
+    const { status, last, lines } = await runCommand(['update', 'demo', '--offline'], {
+      site: site.directory,
+      // Over the one program a file that nobody can run.
+      through: [
+        ...['unshare', '--mount', '--propagation', 'private', '--', 'sh', '-c'],
+        ...['mount --bind /dev/null "$(command -v qemu-system-x86_64)" && exec "$@"', 'sh'],
+      ],
+    });
+    expect([status, last?.['code'], lines.length]).toEqual([3, 'tool-missing', 1]);
+    expect(last?.['hint']).toMatch(/qemu-system-x86.*--no-test/);
+  });
+
+  test('a package whose maintainer script fails: what it said, and nothing published', async () => {
+    const before = await imagesAndFaults();
+    const key = makeSigningKey();
+    const server = await startServer();
+    try {
+      const postinst = '#!/bin/sh\necho "the moon is in the wrong phase" >&2\nexit 7\n';
+      publishArchive(server.files, 'trixie', key, { debs: [makeDeb({ name: 'fails', postinst })] });
+      const [yaml, profile] = ['relive.yaml', 'profiles/demo.yaml'].map((name) => join(site.directory, name));
+      const repository = `  broken: {url: ["${server.url}"], suites: [trixie], components: [main], architectures: [amd64], signedBy: ${key.keyring}, select: all}\n`;
+      writeFileSync(
+        yaml ?? '',
+        readFileSync(yaml ?? '', 'utf8').replace(/^repositories:\n/m, `repositories:\n${repository}`),
+      );
+      const text = readFileSync(profile ?? '', 'utf8');
+      writeFileSync(
+        profile ?? '',
+        text
+          .replace(/^repositories: \[/m, 'repositories: [broken, ')
+          .replace(/^packages:\n/m, 'packages:\n  - fails\n'),
+      );
+      await succeed(['mirror', 'sync', 'broken'], { site: site.directory });
+      const { status, last } = await runCommand(['update', 'demo', '--offline', '--no-test'], {
+        site: site.directory,
+      });
+      expect([status, last?.['code']]).toEqual([3, 'tool-failed']);
+      expect(last?.['message']).toContain('the moon is in the wrong phase');
+      expect(await imagesAndFaults()).toEqual(before);
+    } finally {
+      await server.close();
+      key.remove();
+    }
   });
 });
