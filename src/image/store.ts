@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, link, lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
@@ -6,6 +6,7 @@ import {
   digestFile,
   directoryNames,
   exists,
+  isAbsent,
   syncDirectory,
   syncFile,
   writeFileAtomic,
@@ -86,7 +87,7 @@ export async function findImage(store: string, wanted: string): Promise<StoredIm
  * The manifest of an image in the store, as it stands there: whether it is authentic is for `verifyImage` to say.
  * @throws ReliveError `corrupt`
  */
-export async function readManifest(image: StoredImage): Promise<Manifest> {
+export async function readManifest(image: Pick<StoredImage, 'name' | 'directory'>): Promise<Manifest> {
   const file = join(image.directory, 'manifest.json');
   try {
     return parseManifest(await readFile(file, 'utf8'), file);
@@ -176,11 +177,16 @@ export async function removeOrphans(store: string): Promise<Orphans> {
   return { layers: live.filter((name) => name.endsWith('.squashfs')).length, bytes };
 }
 
-/** The bytes of a file, or of the files in a directory; none of what is not there. */
-export async function bytesOf(path: string): Promise<number> {
+/**
+ * The bytes of a file, or of the files in a directory; none of what is not there.
+ * @param links so many names a file may have to be counted: 1 gives what is free once they are gone
+ */
+export async function bytesOf(path: string, links = Number.POSITIVE_INFINITY): Promise<number> {
   const status = await lstat(path).catch(() => undefined);
-  if (status?.isDirectory() !== true) return status?.size ?? 0;
-  const sizes = await Promise.all((await readdir(path)).map(async (name) => await bytesOf(join(path, name))));
+  if (status === undefined) return 0;
+  if (!status.isDirectory()) return status.nlink > links ? 0 : status.size;
+  const names = await readdir(path);
+  const sizes = await Promise.all(names.map(async (name) => await bytesOf(join(path, name), links)));
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
@@ -216,6 +222,7 @@ export async function publishImage(
   const directory = storePaths.image(store, name);
   await mkdir(join(directory, '..'), { recursive: true });
   await chmod(staged, 0o755);
+  await shareBootFiles(store, imageName(name), staged);
   await syncFiles(staged);
   await rename(staged, directory);
   await syncDirectory(join(directory, '..'));
@@ -241,6 +248,46 @@ async function addFile(target: string, digest: string, file: string): Promise<vo
   await chmod(file, 0o644);
   await syncFile(file);
   await rename(file, target);
+}
+
+/**
+ * Makes kernel and initrd of a staged image links to those of an image of the store, where that has the very same ones: most
+ * updates change neither, and they are larger than most deltas.
+ */
+async function shareBootFiles(store: string, name: string, staged: string): Promise<void> {
+  const manifest = await readManifest({ name, directory: staged });
+  const missing = new Map([
+    ['vmlinuz', manifest.kernel?.digest],
+    ['initrd.img', manifest.initrd?.digest],
+  ]);
+  for (const image of await listImages(store)) {
+    const other = await readManifest(image).catch((error: unknown) => {
+      if (isReliveError(error, 'corrupt')) return undefined;
+      throw error;
+    });
+    for (const [file, digest] of [
+      ['vmlinuz', other?.kernel?.digest],
+      ['initrd.img', other?.initrd?.digest],
+    ] as const) {
+      if (digest === undefined || digest !== missing.get(file)) continue;
+      if (await linkInstead(join(image.directory, file), join(staged, file), digest)) missing.delete(file);
+    }
+    if (missing.size === 0) return;
+  }
+}
+
+/** Puts a link to a file in the place of an equal one. @returns false where it is damaged, or the file system has no links */
+async function linkInstead(from: string, to: string, digest: string): Promise<boolean> {
+  const temporary = `${to}.link`;
+  try {
+    if ((await digestFile(from, 'sha256')).digest !== digest) return false;
+    await link(from, temporary);
+  } catch (error) {
+    if (isAbsent(error) || ['EPERM', 'EMLINK', 'EOPNOTSUPP'].includes(systemCode(error) ?? '')) return false;
+    throw error;
+  }
+  await rename(temporary, to);
+  return true;
 }
 
 async function syncFiles(directory: string): Promise<void> {
