@@ -540,7 +540,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'image prune',
     summary: 'remove the images that the retention of their profiles lets go',
     description:
-      'A profile keeps its newest image in any case, and what "retention" says: keep (the newest ones), daily, weekly, monthly (the newest\nof each day, week, month). Without it all stay; so do pinned images and the one that this machine runs.',
+      'A profile keeps its newest image in any case, and what "retention" says: keep (the newest ones), daily, weekly, monthly (the newest\nof each day, week, month). Without it all stay; so do pinned images, those in channels,\nthe one that this machine runs and the last good one.',
     arguments: [{ name: '[profile...]', description: 'profiles; all without it', completes: 'profile' }],
     options: [{ flags: '--plan', description: 'remove nothing, explain every decision' }],
     examples: [

@@ -1,7 +1,7 @@
 import type { Context } from '../core/event.ts';
 import type { Site } from '../site/site.ts';
 import { listChannels } from './channel.ts';
-import { bootedImage, pinnedImages, type Removed, removeImages } from './remove.ts';
+import { bootedImage, lastGoodImage, pinnedImages, type Removed, removeImages } from './remove.ts';
 import { type Decision, decide, retentionOf } from './retention.ts';
 import { listImages } from './store.ts';
 
@@ -18,6 +18,7 @@ export async function decideImages(site: Site, profiles: readonly string[]): Pro
     pinned: await pinnedImages(site.store),
     channels: new Set((await listChannels(site.store)).map(({ image }) => image)),
     booted: await bootedImage(),
+    good: await lastGoodImage(site.store),
   };
   const decisions: Decision[] = [];
   for (const profile of new Set(images.map((image) => image.profile))) {

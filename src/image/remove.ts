@@ -43,9 +43,18 @@ export async function bootedImage(): Promise<string | undefined> {
 }
 
 /**
+ * The image that came up last, by the block which GRUB's menu of a store keeps (docs/booting.md): the menu goes back to it. Also out
+ * of a block that GRUB itself would not read; undefined where nothing is remembered.
+ */
+export async function lastGoodImage(store: string): Promise<string | undefined> {
+  const text = await ifThere(readFile(join(store, 'grubenv'), 'latin1'));
+  return /^relive_good=([a-z0-9.-]+)$/m.exec(text ?? '')?.[1];
+}
+
+/**
  * Removes images: each one's directory first, by one rename, so that it is there whole or not at all; then its ISO, and
  * the layers that no other image names. Cut off at any point, the next run that writes to the store removes the rest.
- * @throws ReliveError `configuration` for one that is pinned, in a channel or runs here, before anything is removed; `locked`
+ * @throws ReliveError `configuration` for one that is pinned, in a channel, the last good one or running here, before anything is removed; `locked`
  */
 export async function removeImages(
   store: string,
@@ -53,6 +62,7 @@ export async function removeImages(
   context: Context,
 ): Promise<Removed> {
   const [pinned, booted] = [await pinnedImages(store), await bootedImage()];
+  const good = await lastGoodImage(store);
   const channels = await listChannels(store);
   for (const { name } of images) {
     const channel = channels.find(({ image }) => image === name);
@@ -69,6 +79,11 @@ export async function removeImages(
         hint: 'boot another image first',
       });
     }
+    if (name === good) {
+      throw new ReliveError('configuration', `${name} is the last good image, to which the menu goes back`, {
+        hint: 'boot another image first; once that has come up, it is the last good one',
+      });
+    }
   }
   const lock = await lockStore(store, context);
   try {
@@ -79,7 +94,8 @@ export async function removeImages(
       context.signal.throwIfAborted();
       await rename(image.directory, join(trash, image.name));
       await syncDirectory(join(image.directory, '..'));
-      bytes += await bytesOf(join(trash, image.name));
+      // Kernel and initrd may be another image's, too.
+      bytes += await bytesOf(join(trash, image.name), 1);
       await rm(join(trash, image.name), { recursive: true });
       const iso = join(storePaths.isos(store), `${image.name}.iso`);
       bytes += await bytesOf(iso);

@@ -22,6 +22,8 @@ export interface Protected {
   readonly channels?: ReadonlySet<string>;
   /** The name of the image that this machine runs, if it runs one. */
   readonly booted: string | undefined;
+  /** The name of the image to which the menu of the store goes back. */
+  readonly good?: string | undefined;
 }
 
 const dayMilliseconds = 86_400_000;
@@ -52,7 +54,7 @@ const periods = [
 export function decide(
   images: readonly StoredImage[],
   policy: Retention | undefined,
-  { pinned, channels, booted }: Protected,
+  { pinned, channels, booted, good }: Protected,
 ): Decision[] {
   const reasons = new Map(images.map(({ name }) => [name, [] as string[]]));
   const keep = ({ name }: StoredImage, reason: string): void => void reasons.get(name)?.push(reason);
@@ -62,6 +64,7 @@ export function decide(
     if (pinned.has(image.name)) keep(image, 'pinned');
     if (channels?.has(image.name) === true) keep(image, 'in a channel');
     if (image.name === booted) keep(image, 'running here');
+    if (image.name === good) keep(image, 'the last good one');
     if (policy === undefined) keep(image, 'the profile has no retention');
   }
   for (const [key, unit, periodOf] of periods) {

@@ -364,8 +364,9 @@ async function showImage(image: StoredImage, root: string, temporary: string): P
 }
 
 /**
- * The images of a medium that retention lets go; never the newest of a profile, nor one that was asked for.
+ * The images of a medium that retention lets go; never the newest of a profile.
  * @param policies by profile; one that has none lets nothing go
+ * @param wanted names of images that stay
  */
 export function surplusImages(
   images: readonly StoredImage[],

@@ -6,13 +6,13 @@ import { exists, explainDiskFull, freeBytes, syncDirectory } from '../host/files
 import { verifyDetached } from '../host/gpgv.ts';
 import { run } from '../host/process.ts';
 import type { Manifest } from '../image/manifest.ts';
+import { bootedImage, lastGoodImage, pinnedImages } from '../image/remove.ts';
 import { type Retention, retentionOf } from '../image/retention.ts';
 import { listImages, type StoredImage } from '../image/store.ts';
 import type { Site } from '../site/site.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
 import { grubStage } from './create.ts';
 import { installGrub, mediumGrub, mediumKeys, storeManifests } from './disk-grub.ts';
-import { readEnvironment } from './environment.ts';
 import {
   type FillPlan,
   fillStore,
@@ -115,10 +115,13 @@ async function fill(root: string, free: () => Promise<number>, settle: Settle, w
   const { site, wanted, options, keys, context } = work;
   if (keys !== undefined) await refuseStrangers(root, keys, wanted, context);
   const plan = await planFill(site.store, wanted, root, options.check);
-  const environment = await readEnvironment(root);
-  const good = environment === 'damaged' ? undefined : environment?.relive_good;
-  // What the menu goes back to stays.
-  const names = [...wanted.map(({ image }) => image.name), ...(good === undefined ? [] : [good])];
+  // What the menu goes back to stays, what this machine runs, and what is pinned in the site or on the medium.
+  const names = [
+    ...wanted.map(({ image }) => image.name),
+    ...[await lastGoodImage(root), await bootedImage()].filter((name) => name !== undefined),
+    ...(await pinnedImages(site.store)),
+    ...(await pinnedImages(root)),
+  ];
   const removed: string[] = [];
   const policies = await policiesFor(root, work);
   if ((await free()) < plan.bytes) {

@@ -2,6 +2,7 @@ import { appendFileSync, cpSync, existsSync, readdirSync, readFileSync, writeFil
 import { join } from 'node:path';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { parseManifest } from '../../../src/image/manifest.ts';
+import { formatEnvironment } from '../../../src/medium/environment.ts';
 import { type Line, runCommand } from '../../fixtures/command.ts';
 import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 
@@ -97,6 +98,38 @@ describe('image prune', () => {
     });
     expect(old.map(({ layer }) => existsSync(layer))).toEqual([false, true, true]);
     expect(await image('prune', 'demos')).toMatchObject({ status: 2 });
+  });
+
+  test('neither takes what the menu goes back to, nor what runs here', async () => {
+    const names = ['20200101.01', '20200102.01', '20200103.01'].map((version) => older(version, 'a').name);
+    const [gone = '', good = '', booted = ''] = names;
+    appendFileSync(join(site.directory, 'profiles/demo.yaml'), '\nretention: {keep: 1}\n');
+    writeFileSync(join(site.store, 'grubenv'), formatEnvironment({ relive_good: good }));
+    const commandLine = join(site.directory, 'cmdline');
+    writeFileSync(commandLine, `boot=live relive.image=${booted} quiet\n`);
+    const mount = `mount --bind ${commandLine} /proc/cmdline && exec "$@"`;
+    const there = {
+      site: site.directory,
+      through: ['unshare', '--mount', '--propagation', 'private', '--', 'sh', '-c', mount, 'sh'],
+    };
+    const { last } = await runCommand(['image', 'prune', '--plan'], there);
+    expect(last?.['decisions']).toEqual([
+      { image: built.image, keeps: true, reasons: ['the newest'] },
+      { image: booted, keeps: true, reasons: ['running here'] },
+      { image: good, keeps: true, reasons: ['the last good one'] },
+      { image: gone, keeps: false, reasons: ['outside of what the profile keeps'] },
+    ]);
+    for (const [name, why] of [
+      [good, 'the last good image'],
+      [booted, 'this machine runs'],
+    ] as const) {
+      expect(await runCommand(['image', 'remove', gone, name], there)).toMatchObject({
+        ...{ status: 2, last: { code: 'configuration', message: expect.stringContaining(why) } },
+      });
+    }
+    expect(await runCommand(['image', 'prune'], there)).toMatchObject({
+      ...{ status: 0, last: { removed: { images: [gone] } } },
+    });
   });
 
   test('retention is no part of what an image is made of', async () => {

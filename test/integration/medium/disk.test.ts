@@ -269,8 +269,11 @@ describe('sync', () => {
     });
     expect(await medium('sync')).toMatchObject({ last: { added: [], copiedBytes: 0, grub: [] } });
     addTinyImage(site, 'healthy', key, '20261122.03', 'another\n');
+    await succeed(['image', 'pin', first], { site });
+    expect(await medium('sync', '--keep', '2')).toMatchObject({ last: { added: [third], removed: [] } });
+    await succeed(['image', 'unpin', first], { site });
     expect(await medium('sync', '--keep', '2')).toMatchObject({
-      last: { added: [third], removed: [first], images: [third, second] },
+      last: { added: [], removed: [first], images: [third, second] },
     });
     expect(await medium('verify')).toMatchObject({
       status: 0,

@@ -39,13 +39,13 @@ describe('decide', () => {
     expect(kept(decide(all, undefined, nobody))).toHaveLength(all.length);
   });
 
-  test('what is pinned or runs here stays, and every decision has a reason', () => {
+  test('what is pinned, runs here or came up last stays, and every decision has a reason', () => {
     const decisions = decide(
       all,
       { keep: 1 },
-      { pinned: new Set(['demo-20261130.01']), booted: 'demo-20261228.01' },
+      { pinned: new Set(['demo-20261130.01']), booted: 'demo-20261228.01', good: 'demo-20261227.01' },
     );
-    expect(kept(decisions)).toEqual(['20270101.02', '20261228.01', '20261130.01']);
+    expect(kept(decisions)).toEqual(['20270101.02', '20261228.01', '20261227.01', '20261130.01']);
     expect(decisions.map(({ reasons }) => reasons)).toContainEqual(['pinned']);
     for (const { reasons } of decisions) expect(reasons).not.toEqual([]);
   });
