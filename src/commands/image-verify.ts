@@ -12,12 +12,13 @@ export async function run(call: Call): Promise<CommandResult> {
   const wanted = optionalArgument(call, 0);
   const images = wanted === undefined ? await listImages(site.store) : [await findImage(site.store, wanted)];
   const lines: string[] = [];
+  const read = new Map<string, string>();
   const faults: Record<string, number> = {};
   for (const image of images) {
     const findings = await inStage(
       call.context,
       verifyStage(image),
-      async () => await verifyImage(site.store, image, keys, call.context),
+      async () => await verifyImage(site.store, image, keys, call.context, read),
     );
     faults[image.name] = findings.length;
     lines.push(`${image.name}: ${findings.length === 0 ? 'ok' : `${findings.length} found`}`);

@@ -79,6 +79,7 @@ export async function verifySealed(
 /**
  * Checks an image from the signatures down to every layer, and reports each fault as a finding.
  * @param keyring the public keys that are trusted: armoured text or the path of a keyring
+ * @param read what layers have been found to be, by path: with one map for several images each layer is read once
  * @returns the findings; none means that the image is what its signer made
  */
 export async function verifyImage(
@@ -86,6 +87,7 @@ export async function verifyImage(
   image: StoredImage,
   keyring: string,
   context: Context,
+  read: Map<string, string> = new Map(),
 ): Promise<readonly Finding[]> {
   const { findings: ofDirectory, manifest } = await verifySealed(image, keyring, context);
   if (manifest === undefined) return ofDirectory;
@@ -95,7 +97,7 @@ export async function verifyImage(
   const total = files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   for (const file of files) {
-    await checkFile(file, find, context);
+    await checkFile(file, find, context, read);
     done += file.size;
     context.emit({
       event: 'progress',
@@ -189,13 +191,19 @@ async function checkText(path: string, expected: string, find: Find): Promise<vo
   else if (text !== expected) find('inconsistent', path, 'is not what follows from the signed manifest');
 }
 
-async function checkFile({ path, size, digest }: Expected, find: Find, context: Context): Promise<void> {
+async function checkFile(
+  { path, size, digest }: Expected,
+  find: Find,
+  context: Context,
+  read?: Map<string, string>,
+): Promise<void> {
   const found = await ifThere(stat(path));
   if (found === undefined) return find('missing', path, 'the file is not there');
   if (found.size < size) return find('truncated', path, `has ${found.size} bytes of ${size}`);
   if (found.size > size) return find('corrupt', path, `has ${found.size} bytes instead of ${size}`);
-  const actual = await digestFile(path, 'sha256', context.signal);
-  if (actual.digest !== digest) find('corrupt', path, `its SHA-256 is ${actual.digest}, not ${digest}`);
+  const actual = read?.get(path) ?? (await digestFile(path, 'sha256', context.signal)).digest;
+  read?.set(path, actual);
+  if (actual !== digest) find('corrupt', path, `its SHA-256 is ${actual}, not ${digest}`);
 }
 
 /** Lists of checksums must say the same of each file as the others. */

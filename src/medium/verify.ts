@@ -53,6 +53,7 @@ export async function verifyMedium(site: Site, given: string, context: Context):
           find('unreferenced', name, 'no image on the medium has it', 'relive medium sync removes it');
         }
         const there = await listImages(root);
+        const read = new Map<string, string>();
         await inStage(
           context,
           grubStage,
@@ -62,7 +63,7 @@ export async function verifyMedium(site: Site, given: string, context: Context):
           const found = await inStage(
             context,
             verifyStage(image),
-            async () => await verifyImage(root, image, keys, onMedium(context, root)),
+            async () => await verifyImage(root, image, keys, onMedium(context, root), read),
           );
           images[image.name] = found.length;
           findings.push(
