@@ -1,9 +1,9 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { basename, dirname, join } from 'node:path';
+import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { unescapeOctal } from '../core/octal.ts';
-import { exists, sha256 } from '../host/files.ts';
+import { directoryNames, exists, sha256, writeFileAtomic } from '../host/files.ts';
 import { takeLock, tryLock } from '../host/lock.ts';
 import { removeAccessLists } from './acl.ts';
 import { type Chroot, enterChroot } from './chroot.ts';
@@ -60,6 +60,14 @@ export function canonicalJson(value: unknown): string {
 function cacheLock(cache: string): string {
   return join(cache, '.lock');
 }
+
+/** What stages printed that failed, for reading: STAGE-KEY.log. */
+function logsHome(cache: string): string {
+  return join(cache, 'logs');
+}
+
+/** So many lines of a stage are kept for its log, the last ones. */
+const loggedLines = 100_000;
 
 /** One for each layer that a build makes; removed when nobody uses the cache. */
 function stageLocks(cache: string): string {
@@ -149,8 +157,9 @@ async function makeLayer(
     if (await useLayer(place)) return false;
     // Of a build that was cut off.
     await removeTree(`${place}.tmp`);
+    const log = join(logsHome(cache), `${basename(place)}.log`);
     await inStage(context, stage.name, async () => {
-      await runStage(stage, below, place, context);
+      await keepingLog(log, context, async (logged) => await runStage(stage, below, place, logged));
     });
     return true;
   } catch (error) {
@@ -159,6 +168,32 @@ async function makeLayer(
     throw error;
   } finally {
     await lock.release();
+  }
+}
+
+/** Does work, and where a program fails in it writes all that was printed to a file, which the error names. */
+async function keepingLog(
+  file: string,
+  context: Context,
+  work: (logged: Context) => Promise<void>,
+): Promise<void> {
+  const lines: string[] = [];
+  const emit: Context['emit'] = (event) => {
+    if (event.event === 'note') lines.push(event.message);
+    if (lines.length > loggedLines) lines.splice(0, loggedLines / 10);
+    context.emit(event);
+  };
+  try {
+    await work({ ...context, emit });
+    await rm(file, { force: true });
+  } catch (error) {
+    if (!isReliveError(error, 'tool-failed', 'timed-out') || lines.length === 0) throw error;
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await writeFileAtomic(file, `${lines.join('\n')}\n\n${error.message}\n`);
+    throw new ReliveError(error.code, error.message, {
+      hint: [error.hint, `all that it printed is in ${file}`].filter((part) => part !== undefined).join('; '),
+      cause: error,
+    });
   }
 }
 
@@ -273,6 +308,10 @@ export async function pruneLayers(cache: string, context: Context): Promise<void
     for (const name of await readdir(home)) {
       const place = join(home, name);
       if ((await stat(place)).mtimeMs < oldest) await removeTree(place);
+    }
+    for (const name of await directoryNames(logsHome(cache))) {
+      const log = join(logsHome(cache), name);
+      if ((await stat(log)).mtimeMs < oldest) await rm(log, { force: true });
     }
   } finally {
     await lock.release();

@@ -1,6 +1,6 @@
 import { chmod, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ReliveError } from '../../core/error.ts';
+import { isReliveError, ReliveError } from '../../core/error.ts';
 import type { Context } from '../../core/event.ts';
 import { type AptSource, aptSettings, dpkgSettings, sourcesList } from '../apt.ts';
 import type { Chroot } from '../chroot.ts';
@@ -39,11 +39,19 @@ export function packagesStage(options: PackagesOptions): Stage {
       const chroot = await enter();
       const environment = await provideRepository(chroot, await options.provide(), options);
       const apt = async (...args: string[]): Promise<void> => {
-        await chroot.run('apt-get', args, {
-          env: { ...environment, SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
-          onLine: (message) => context.emit({ event: 'note', source: 'packages', message }),
-          onStatusLine: progress(context),
-        });
+        const lines: string[] = [];
+        try {
+          await chroot.run('apt-get', args, {
+            env: { ...environment, SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
+            onLine: (message) => {
+              lines.push(message);
+              context.emit({ event: 'note', source: 'packages', message });
+            },
+            onStatusLine: progress(context),
+          });
+        } catch (error) {
+          throw withFailedPackages(error, lines);
+        }
       };
       await writeFile(join(chroot.root, 'etc/kernel-img.conf'), 'do_symlinks = no\n');
       await holdInitramfs(chroot, true);
@@ -109,6 +117,33 @@ async function holdInitramfs(chroot: Chroot, hold: boolean): Promise<void> {
     await writeFile(path, '#!/bin/sh\nexit 0\n');
     await chmod(path, 0o755);
   }
+}
+
+/** So many lines before dpkg's error may be what a maintainer script said of itself. */
+const saidBefore = 15;
+
+/**
+ * Puts what dpkg says of a package that failed before the end of the output: dpkg goes on with the other packages after it, for
+ * hundreds of lines.
+ * @param lines the output of apt-get
+ */
+export function withFailedPackages(error: unknown, lines: readonly string[]): unknown {
+  if (!isReliveError(error, 'tool-failed')) return error;
+  const told = lines.flatMap((line, index) => {
+    if (!/^dpkg: error processing (?:package|archive) /.test(line)) return [];
+    const before = lines.slice(Math.max(0, index - saidBefore), index);
+    const start = before.findLastIndex((each) =>
+      /^(?:Setting up|Unpacking|Preparing to unpack|Processing triggers for) /.test(each),
+    );
+    // dpkg's reason is indented by one space.
+    const behind = lines.slice(index + 1);
+    const end = behind.findIndex((each) => !each.startsWith(' '));
+    return [...before.slice(Math.max(start, 0)), line, ...behind.slice(0, end === -1 ? undefined : end)];
+  });
+  if (told.length === 0) return error;
+  const [first = '', ...rest] = error.message.split('\n');
+  const message = [first, ...told.map((line) => `    ${line}`), '    ...', ...rest].join('\n');
+  return new ReliveError(error.code, message, { hint: error.hint, cause: error });
 }
 
 /** Turns a line of apt's status (README.progress-reporting in apt-doc) into progress. */
