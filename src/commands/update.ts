@@ -38,11 +38,18 @@ function securityLines(security: UpdatePlan['security']): string[] {
   ];
 }
 
+/** Why there is an image to be made although no package changes. */
+function stagesLine(stages: readonly string[]): string {
+  if (stages.length === 0) return 'something else than packages differs; all stages are in the cache';
+  return `overlay, scripts or profile differ: ${stages.join(', ')} would be made anew`;
+}
+
 /** What an update of a profile would bring, in lines. */
 export function planText(
   name: string,
-  { parent, packages, disturbance, profileChanged, security, size }: UpdatePlan,
+  { parent, packages, disturbance, profileChanged, unchanged, stages, security, size }: UpdatePlan,
 ): string[] {
+  if (unchanged) return [`nothing of ${name} changed since its newest image: none would be made`];
   const count = packages.added.length + packages.removed.length + packages.changed.length;
   return [
     parent === undefined
@@ -50,11 +57,8 @@ export function planText(
       : `on ${parent}: ${count === 0 ? 'no package changes' : `${count} packages change`}${profileChanged ? ', the profile is another one' : ''}`,
     ...(parent === undefined || count === 0 ? [] : [changesText(packages)]),
     ...securityLines(security),
-    ...(count === 0 && !profileChanged
-      ? []
-      : [
-          `at most about ${formatBytes(size.image)} in the store (${size.incremental ? 'a delta' : 'a full image'}, kernel and initrd); ${size.download === 0 ? 'nothing' : formatBytes(size.download)} to download`,
-        ]),
+    ...(stages === undefined ? [] : [stagesLine(stages)]),
+    `at most about ${formatBytes(size.image)} in the store (${size.incremental ? 'a delta' : 'a full image'}, kernel and initrd); ${size.download === 0 ? 'nothing' : formatBytes(size.download)} to download`,
     ...(parent === undefined ? [] : [`the packages ask for ${asks[disturbance]}`]),
   ];
 }

@@ -16,7 +16,9 @@ import {
   pendingStages,
   pruneLayers,
   runStages,
+  type Stage,
   shareCache,
+  stageKeys,
 } from '../rootfs/layers.ts';
 import { makeLocalRepository } from '../rootfs/local-repository.ts';
 import type { ResolvedPackage } from '../rootfs/resolve.ts';
@@ -48,7 +50,7 @@ import {
 } from './candidate.ts';
 import { siteCommit } from './commit.ts';
 import { refusePrivateKeys, writePublicSite } from './factory.ts';
-import { gatherIngredients, type Ingredients } from './ingredients.ts';
+import { gatherIngredients, type Ingredients, ingredientsOf } from './ingredients.ts';
 import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
 import { writeLivePart } from './live-part.ts';
 import { packageFile } from './lock.ts';
@@ -277,21 +279,18 @@ function pathOf(error: unknown): string | undefined {
   return 'path' in error && typeof error.path === 'string' ? error.path : undefined;
 }
 
-async function buildLayers(
+/** What the stages are made of. */
+type StageIngredients = Ingredients & { readonly own: OwnPackage | undefined };
+
+/** The stages of a profile, in order. @param scratch a directory for files that they take */
+async function stagesOf(
   site: Site,
   profile: Profile,
-  {
-    lock,
-    upstream,
-    sourceDateEpoch,
-    bootstrapEpoch,
-    own,
-  }: Ingredients & { readonly own: OwnPackage | undefined },
+  { lock, upstream, sourceDateEpoch, bootstrapEpoch, own }: StageIngredients,
   key: BuildKey,
-  { cache, scratch }: { readonly cache: string; readonly scratch: string },
-  room: (lock: Lock) => Promise<Need[]>,
+  scratch: string,
   context: Context,
-): Promise<Layer[]> {
+): Promise<Stage[]> {
   const { suite, architecture, bootstrap: tool, recommends } = profile;
   const wanted = wantedPackages(profile).map(({ name }) => name);
   const keyring = join(scratch, 'site.gpg');
@@ -343,7 +342,20 @@ async function buildLayers(
   const withScripts = stages.flatMap((stage) => [stage, ...behind(stage.name)]);
   // Without a live stage its point is still the last one.
   if (profile.host === 'container') withScripts.push(...behind(liveName));
-  const wantedStages = withScripts.filter((stage) => stage !== undefined);
+  return withScripts.filter((stage) => stage !== undefined);
+}
+
+async function buildLayers(
+  site: Site,
+  profile: Profile,
+  ingredients: StageIngredients,
+  key: BuildKey,
+  { cache, scratch }: { readonly cache: string; readonly scratch: string },
+  room: (lock: Lock) => Promise<Need[]>,
+  context: Context,
+): Promise<Layer[]> {
+  const { lock } = ingredients;
+  const wantedStages = await stagesOf(site, profile, ingredients, key, scratch, context);
   const pending = await pendingStages(cache, wantedStages);
   const need = cacheNeed(cache, pending, lock, await overlaysSize(profile));
   // Where no stage is run the image is probably the one that is there.
@@ -381,22 +393,76 @@ export interface Built {
   readonly scratch: string;
 }
 
+/** The digest of all that goes into an image but its version. @param layers the keys of the layers */
+function inputsOf(
+  layers: readonly string[],
+  {
+    profile,
+    commit,
+    key,
+    signer,
+    sourceDateEpoch,
+  }: Pick<Built, 'profile' | 'key' | 'signer'> &
+    Pick<Ingredients, 'sourceDateEpoch'> & {
+      readonly commit: string | null;
+    },
+): string {
+  return sha256(
+    canonicalJson({
+      generation,
+      layers,
+      profile: [profile.name, profile.version, profile.digest, commit],
+      relive: reliveVersion,
+      // Another key is another seal.
+      key: key.fingerprint,
+      ...(signer === undefined ? {} : { secureBoot: signer.certificate.fingerprint256 }),
+      sourceDateEpoch,
+    }),
+  );
+}
+
+/** What making an image out of a lock would take, as far as it can be told without doing it. */
+export interface PlannedWork {
+  /** As in the manifest of the image: the same ones make no image. */
+  readonly inputs: string;
+  /** The stages that are not in the cache. */
+  readonly stages: readonly string[];
+}
+
+/**
+ * Tells what making an image would take. The packages of the lock must be in the mirror.
+ * @param scratch a directory for files that are needed meanwhile
+ */
+export async function planWork(
+  site: Site,
+  profile: Profile,
+  lock: Lock,
+  scratch: string,
+  context: Context,
+): Promise<PlannedWork> {
+  // Modes of files are part of what goes in.
+  process.umask(0o022);
+  const key = { ...(await signingKey(site, context)), home: keysHome(site) };
+  const signer = profile.boot.secureBoot === false ? undefined : await secureBootSigner(site, context);
+  const own = await findOwnPackage(site, profile, context);
+  const ingredients = { ...(await ingredientsOf(site, profile, lock, scratch)), own };
+  const stages = await stagesOf(site, profile, ingredients, key, scratch, context);
+  const commit = await siteCommit(site.directory, context);
+  const { sourceDateEpoch } = ingredients;
+  return {
+    inputs: inputsOf(stageKeys(stages), { profile, commit, key, signer, sourceDateEpoch }),
+    stages: await pendingStages(site.cache, stages),
+  };
+}
+
 /** @param tested what can be booted becomes a candidate, and the rest is up to its test */
 async function publish(built: Built, packing: Packing, tested: boolean, context: Context): Promise<Made> {
   const { site, profile, ingredients, layers, key, scratch } = built;
   const { pack, serves } = packing;
   const commit = await siteCommit(site.directory, context);
-  const inputs = sha256(
-    canonicalJson({
-      generation,
-      layers: layers.map((layer) => layer.key),
-      profile: [profile.name, profile.version, profile.digest, commit],
-      relive: reliveVersion,
-      // Another key is another seal.
-      key: key.fingerprint,
-      ...(built.signer === undefined ? {} : { secureBoot: built.signer.certificate.fingerprint256 }),
-      sourceDateEpoch: ingredients.sourceDateEpoch,
-    }),
+  const inputs = inputsOf(
+    layers.map((layer) => layer.key),
+    { ...built, commit, sourceDateEpoch: ingredients.sourceDateEpoch },
   );
   const newest = await newestImage(site.store, profile.name);
   const manifest = newest === undefined ? undefined : await comparable(newest, context);

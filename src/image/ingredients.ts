@@ -39,12 +39,24 @@ export async function gatherIngredients(
   context: Context,
 ): Promise<Ingredients> {
   const lock = await currentLock(site, profile, options, context);
-  const upstream: AptSource[] = [];
   for (const repository of profile.repositories) {
-    const keyring = await keyringFile(repository, options.scratch);
-    upstream.push(...aptSources(repository, profile.suite, repository.url[0] ?? '', keyring));
     const files = lock.packages.filter((each) => each.repository === repository.name);
     await fetchPool(site.mirror, repository, files, { offline: options.offline }, context);
+  }
+  return await ingredientsOf(site, profile, lock, options.scratch);
+}
+
+/** What a build out of a lock works with, whose packages are in the mirror. @param scratch as `gatherIngredients` */
+export async function ingredientsOf(
+  site: Site,
+  profile: Profile,
+  lock: Lock,
+  scratch: string,
+): Promise<Ingredients> {
+  const upstream: AptSource[] = [];
+  for (const repository of profile.repositories) {
+    const keyring = await keyringFile(repository, scratch);
+    upstream.push(...aptSources(repository, profile.suite, repository.url[0] ?? '', keyring));
   }
   const epochOf = async (packages: Lock['packages']): Promise<number> =>
     epochOverride() ?? (await newestPackageTime(packages.map((each) => packageFile(site, each))));

@@ -4,7 +4,7 @@ import { exists } from '../host/files.ts';
 import { compareLocks, type LockChanges } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
-import { type BuildResult, buildImage } from './build.ts';
+import { type BuildResult, buildImage, planWork } from './build.ts';
 import type { CandidateTest } from './candidate.ts';
 import { trustedKeys } from './keys.ts';
 import { lockProfile, packageFile } from './lock.ts';
@@ -61,6 +61,10 @@ export interface UpdatePlan {
   readonly disturbance: 'nothing' | 'services' | 'switch' | 'reboot';
   /** Whether the profile is another one than that of the parent. */
   readonly profileChanged: boolean;
+  /** Nothing differs from the newest image: none would be made. */
+  readonly unchanged: boolean;
+  /** The stages that would be run, and not taken from the cache; undefined where packages change, which decides about most of them. */
+  readonly stages: readonly string[] | undefined;
   /** What changed packages bring for security. */
   readonly security: readonly SecurityChange[];
   readonly size: {
@@ -90,11 +94,19 @@ export async function planUpdate(
   const manifest = parent === undefined ? undefined : await readManifest(parent);
   const { lock } = await lockProfile(site, profile, { offline, scratch, keep: true }, context);
   const packages = compareLocks(manifest, lock);
-  const overlays = profile.digest === manifest?.profile.digest ? 0 : await overlaysSize(profile);
-  const { bytes, incremental } = imageSize(lock, manifest, overlays);
   let download = 0;
   for (const { to } of [...packages.added.map((each) => ({ to: each })), ...packages.changed])
     if (!(await exists(packageFile(site, to)))) download += to.size;
+  const count = packages.added.length + packages.removed.length + packages.changed.length;
+  const all = await Promise.all(lock.packages.map(async (each) => await exists(packageFile(site, each))));
+  const work =
+    manifest === undefined || count > 0 || all.includes(false)
+      ? undefined
+      : await planWork(site, profile, lock, scratch, context);
+  const newest = from === undefined ? parent : await newestImage(site.store, profile.name);
+  const unchanged =
+    work !== undefined && newest !== undefined && (await readManifest(newest)).inputs === work.inputs;
+  const { bytes, incremental } = imageSize(lock, manifest, unchanged ? 0 : await overlaysSize(profile));
   const names = [...packages.added, ...packages.removed, ...packages.changed.map(({ to }) => to)].map(
     ({ name }) => name,
   );
@@ -106,6 +118,8 @@ export async function planUpdate(
     packages,
     disturbance: names.length === 0 ? 'nothing' : disturbance,
     profileChanged: manifest?.profile.digest !== profile.digest,
+    unchanged,
+    stages: work?.stages,
     security: await securityChanges(site, profile, packages, context),
     size: { image: bytes, incremental, download },
   };

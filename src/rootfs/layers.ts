@@ -210,6 +210,11 @@ function placesOf(
   });
 }
 
+/** The keys of the layers that stages make, in order. */
+export function stageKeys(stages: readonly Stage[]): string[] {
+  return placesOf('', stages).map(({ key }) => key);
+}
+
 /** The names of the stages that `runStages` would run, since the cache does not have their layers. */
 export async function pendingStages(cache: string, stages: readonly Stage[]): Promise<string[]> {
   const pending: string[] = [];
