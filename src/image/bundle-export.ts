@@ -11,6 +11,7 @@ import {
   exists,
   explainDiskFull,
   ifThere,
+  sha256,
   syncDirectory,
   temporaryBeside,
 } from '../host/files.ts';
@@ -101,13 +102,14 @@ export async function exportBundle(
   try {
     return await withScratchDirectory(directory, async (scratch) => {
       const { parts, layers } = await gather(store, image, manifest, had, scratch, context);
+      const signature = await readFile(join(image.directory, headFiles.signature));
       const index = formatIndex({
-        ...{ bundle: 1, since: older?.name ?? null },
+        ...{ bundle: 1, since: older?.name ?? null, signature: sha256(signature) },
         entries: parts.map(({ entry }) => entry),
       });
       const head: readonly [string, Uint8Array][] = [
         [headFiles.manifest, await readFile(join(image.directory, headFiles.manifest))],
-        [headFiles.signature, await readFile(join(image.directory, headFiles.signature))],
+        [headFiles.signature, signature],
         [headFiles.index, Buffer.from(index)],
       ];
       const write = async (sink: Sink): Promise<number> =>

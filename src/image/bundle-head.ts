@@ -93,6 +93,6 @@ export async function readHead(
   const index = await reader.whole(headFiles.index, largest.index);
   return {
     ...{ manifest, text, signature },
-    index: readIndex(index.toString('utf8'), manifest, text.toString('utf8'), what),
+    index: readIndex(index.toString('utf8'), manifest, { text: text.toString('utf8'), signature }, what),
   };
 }

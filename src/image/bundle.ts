@@ -36,6 +36,11 @@ const indexSchema = z.strictObject({
   bundle: z.literal(1),
   /** The image whose layers were left out, if there is one. */
   since: z.nullable(z.string().regex(/^[a-z0-9][a-z0-9-]*-\d{8}\.\d{2}$/)),
+  /**
+   * SHA-256 of the manifest's signature. A signature has bytes that it does not cover (RFC 9580, 5.2.3): gpgv takes it when
+   * they are damaged, but GRUB, which looks for the key by them, would not.
+   */
+  signature: digest,
   /** What follows, in order. */
   entries: z.array(entrySchema),
 });
@@ -138,14 +143,14 @@ function stated(
 /**
  * Reads the index of a bundle by the light of its manifest, which is authentic: only files that the image has, in the one
  * order that there is, none larger than the manifest says.
- * @param manifestText the manifest as it was signed
+ * @param signed the manifest as it was signed, and its signature
  * @param what the bundle's name in errors
  * @throws ReliveError `corrupt`
  */
 export function readIndex(
   text: string,
   manifest: Manifest,
-  manifestText: string,
+  signed: { readonly text: string; readonly signature: Uint8Array },
   what: string,
 ): BundleIndex & BundleContents {
   let value: unknown;
@@ -159,6 +164,9 @@ export function readIndex(
   if (!parsed.success || formatIndex(parsed.data) !== text) {
     throw refuse(what, `${headFiles.index} is not an index of this relive`);
   }
+  if (parsed.data.signature !== sha256(signed.signature)) {
+    throw refuse(what, `${headFiles.signature} is damaged`);
+  }
   const entries = [...parsed.data.entries];
   const take = (path: string): BundleEntry | undefined => {
     if (entries[0]?.path !== path) return undefined;
@@ -168,7 +176,7 @@ export function readIndex(
     const entry = take(name);
     if (entry === undefined && isShared(name)) return [];
     if (entry === undefined) throw refuse(what, `${headFiles.index} does not have ${name} where it belongs`);
-    const known = stated(name, manifest, manifestText);
+    const known = stated(name, manifest, signed.text);
     const most = name.endsWith('.sig') ? largest.signature : largest.sums;
     const fits =
       entry.from === undefined &&

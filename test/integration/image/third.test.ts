@@ -13,7 +13,9 @@ beforeAll(async () => {
 afterAll(() => removeSite(site));
 
 async function update(...words: readonly string[]): Promise<Manifest> {
-  const { last } = await succeed(['update', 'demo', '--offline', '--no-test', ...words], { site: site.directory });
+  const { last } = await succeed(['update', 'demo', '--offline', '--no-test', ...words], {
+    site: site.directory,
+  });
   const { last: shown } = await succeed(['image', 'show', String(last?.['image'])], { site: site.directory });
   return (shown as unknown as { manifest: Manifest }).manifest;
 }

@@ -279,6 +279,8 @@ describe('what is refused', () => {
       fc.integer({ min: 0, max: whole.length - 1 }),
       // Where most kinds of content are: the head and the small files.
       fc.integer({ min: 0, max: whole.indexOf('live/') }),
+      // Signatures have bytes that they do not cover.
+      fc.integer({ min: 0, max: 700 }).map((offset) => whole.indexOf('manifest.json.sig') + offset),
     );
     await fc.assert(
       fc.asyncProperty(offsets, fc.integer({ min: 0, max: 7 }), async (offset, bit) => {
