@@ -14,6 +14,7 @@ import { storedLayers, withStack } from './mount.ts';
 import { imageName, nextVersion, serialOf } from './name.ts';
 import { packFull } from './packing.ts';
 import { sealAndPublish } from './publish.ts';
+import { flatSize, requireSpace } from './space.ts';
 import { findImage, lockStore, newestImage, type StoredImage, stagingDirectory } from './store.ts';
 import { requireIntact } from './verify.ts';
 
@@ -52,6 +53,8 @@ export async function flattenImage(site: Site, wanted: string, context: Context)
     const file = join(image.directory, 'manifest.json');
     const manifest = parseManifest(await readFile(file, 'utf8'), file);
     if (!manifest.layers.some(({ role }) => role === 'delta')) return { image, manifest, unchanged: true };
+    const need = { path: site.store, bytes: flatSize(manifest), purpose: 'the image, a full one' };
+    await requireSpace(`flattening ${image.name}`, [need]);
     return await flatten(site, image, manifest, key, context);
   } catch (error) {
     throw explainDiskFull(error, site.store);

@@ -95,6 +95,12 @@ export function imageSize(
   return { bytes: delta + Math.ceil(boot * 1.25) + 8 * mebibyte, incremental: true };
 }
 
+/** What an image takes that shows the tree of another one without its deltas: hardly more than all its layers do. */
+export function flatSize({ layers, kernel, initrd }: Pick<Manifest, 'layers' | 'kernel' | 'initrd'>): number {
+  const packed = layers.reduce((sum, { size, verity }) => sum + size + verity.size, 0);
+  return Math.ceil(packed * 1.1) + (kernel?.size ?? 0) + (initrd?.size ?? 0) + 8 * mebibyte;
+}
+
 /** The device that a path is on, or will be. */
 async function deviceOf(path: string): Promise<{ readonly device: number; readonly there: string }> {
   let there = path;

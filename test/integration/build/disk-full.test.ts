@@ -1,10 +1,9 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type CommandEnd, runCommand, stagesOf, startCommand, succeed } from '../../fixtures/command.ts';
 import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
-import { startProgram } from '../../support.ts';
+import { type SmallDisk, smallDisk } from '../../fixtures/small-disk.ts';
 
 let built: BuiltSite;
 let site: TestSite;
@@ -15,41 +14,6 @@ beforeEach(async () => {
 });
 afterEach(() => removeSite(site));
 
-/** A small disk at a directory, with a copy of these files, in a mount namespace which commands can be run through. */
-async function smallDisk(directory: string, room: number, from: readonly string[]) {
-  mkdirSync(directory, { recursive: true });
-  const holder = startProgram('unshare', [
-    ...['--mount', '--propagation', 'private', '--', 'sh', '-c'],
-    'at=$1 size=$2 && shift 2 && mount -t tmpfs -o size="$size"m tmpfs "$at" && for path; do cp --archive "$path" "$at"; done && echo ready && exec sleep 3600',
-    ...['sh', directory, String((from.length === 0 ? 0 : megabytes(from)) + room), ...from],
-  ]);
-  await holder.says('ready');
-  const enter = `--mount=/proc/${holder.child.pid}/ns/mnt`;
-  const output = (command: string): string =>
-    execFileSync('nsenter', [enter, '--', 'sh', '-c', command, 'sh', directory], { encoding: 'utf8' });
-  return {
-    through: ['nsenter', enter, '--'],
-    /** Every file and its content, save locks. */
-    content: (): string =>
-      output(
-        'cd "$1" && find . -not -name .lock -not -name .filled -printf "%p %y %m\n" | sort && find . -type f -not -name .filled -exec sha256sum {} + | sort',
-      ),
-    names: (): string[] => output('ls -A "$1"').trim().split('\n'),
-    /** Fills it, but for so many megabytes. */
-    fill: (left: number): string =>
-      output(`cd "$1" && fallocate -l $(($(df --output=avail -B1M . | tail -n 1) - ${left}))M .filled`),
-    empty: (): string => output('rm -f "$1"/.filled'),
-  };
-}
-
-/** The size of files and directories, in whole megabytes. */
-function megabytes(paths: readonly string[]): number {
-  const total = execFileSync('du', ['--summarize', '--total', '--block-size=1M', ...paths], {
-    encoding: 'utf8',
-  });
-  return Number(/^(\d+)\s+total$/m.exec(total)?.[1]);
-}
-
 /** Has the next build make an image. */
 function wantAnotherImage(): void {
   const file = join(site.directory, 'profiles/demo.yaml');
@@ -57,11 +21,7 @@ function wantAnotherImage(): void {
 }
 
 /** Builds, on a disk on which there is room enough until a stage starts. */
-async function buildFilling(
-  disk: Awaited<ReturnType<typeof smallDisk>>,
-  stage: string,
-  left: number,
-): Promise<CommandEnd> {
+async function buildFilling(disk: SmallDisk, stage: string, left: number): Promise<CommandEnd> {
   const build = startCommand(['build', 'demo', '--offline'], { site: site.directory, through: disk.through });
   await build.line((line) => line['stage'] === stage && line['state'] === 'start');
   disk.fill(left);

@@ -15,7 +15,7 @@ import { listImages, readManifest, removeOrphans, storePaths } from '../../../sr
 import { verifyImage } from '../../../src/image/verify.ts';
 import { packTree } from '../../../src/rootfs/pack.ts';
 import { digestTree } from '../../../src/rootfs/tree.ts';
-import { runCommand, succeed } from '../../fixtures/command.ts';
+import { runCommand, stagesOf, succeed } from '../../fixtures/command.ts';
 import { recordingContext } from '../../fixtures/context.ts';
 import {
   addSealedImage,
@@ -24,6 +24,7 @@ import {
   type SealedImage,
   type SealedSite,
 } from '../../fixtures/sealed.ts';
+import { smallDisk } from '../../fixtures/small-disk.ts';
 
 let scratch: string;
 let origin: SealedSite;
@@ -126,6 +127,24 @@ describe('image flatten', () => {
       last: { unchanged: true, image: made.image },
     });
     expect(await listImages(site.store)).toHaveLength(1);
+  });
+
+  test('where there is too little room: an error with the sum, before anything is packed', async () => {
+    const site = await newSite();
+    await addSealedImage(site, await machine('20261122.01', true));
+    const parts = ['images', 'live'].map((name) => join(site.store, name));
+    const disk = await smallDisk(site.store, 40, parts);
+    const there = { site: site.directory, through: disk.through };
+    disk.fill(4);
+    const before = disk.content();
+    const { status, last, lines } = await runCommand(['image', 'flatten', 'tiny'], there);
+    expect([status, last?.['code'], stagesOf({ lines })]).toEqual([3, 'disk-full', []]);
+    expect(last?.['message']).toMatch(
+      /^flattening tiny-20261122\.01 needs about \d+ MB in .*, \d MB is free\n/,
+    );
+    expect(disk.content()).toBe(before);
+    disk.empty();
+    expect(await succeed(['image', 'flatten', 'tiny'], there)).toMatchObject({ last: { unchanged: false } });
   });
 
   test('refuses an image that is not the newest, is damaged, or shows another tree', async () => {
