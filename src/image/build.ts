@@ -45,6 +45,7 @@ import {
   makeCandidate,
   newestCandidate,
   publishCandidate,
+  removeCutOff,
   removeFailed,
   untestable,
 } from './candidate.ts';
@@ -135,7 +136,10 @@ async function build(
   context: Context,
 ): Promise<BuildResult> {
   const { test } = options;
-  if (test === undefined) return await make(site, profile, options, packing, context);
+  if (test === undefined) {
+    await removeCutOff(site.store, profile.name, context);
+    return await make(site, profile, options, packing, context);
+  }
   const held = await lockCandidates(site.store, profile.name, context);
   try {
     const made = await make(site, profile, options, packing, context);

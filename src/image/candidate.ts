@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { directoryNames, exists, ifThere, syncDirectory, writeFileAtomic } from '../host/files.ts';
-import { type Lock, takeLock } from '../host/lock.ts';
+import { type Lock, takeLock, tryLock } from '../host/lock.ts';
 import { boots, type Manifest, type ManifestLayer } from './manifest.ts';
 import { type ImageName, imageName, parseImageName } from './name.ts';
 import {
@@ -77,23 +77,43 @@ export async function newestCandidate(store: string, profile: string): Promise<s
   return parseImageName((await candidateNames(store, profile)).at(-1) ?? '')?.version;
 }
 
+function lockFile(store: string, profile: string): string {
+  return join(storePaths.candidates(store), `.${profile}.lock`);
+}
+
+/** Removes candidates without a verdict. The caller holds the lock of the profile's candidates. */
+async function removeUnjudged(store: string, profile: string): Promise<void> {
+  for (const name of await candidateNames(store, profile)) {
+    const directory = join(storePaths.candidates(store), name);
+    if ((await verdictOf(directory)) === undefined) await rm(directory, { recursive: true });
+  }
+}
+
 /**
  * Sees to it that one at a time makes a tested image of a profile, and removes candidates that an earlier run was cut off
  * with. The store itself is not locked while guests boot.
  */
 export async function lockCandidates(store: string, profile: string, context: Context): Promise<Lock> {
-  const file = join(storePaths.candidates(store), `.${profile}.lock`);
-  const lock = await takeLock(file, `making an image of ${profile}`, context);
+  const lock = await takeLock(lockFile(store, profile), `making an image of ${profile}`, context);
   try {
-    for (const name of await candidateNames(store, profile)) {
-      const directory = join(storePaths.candidates(store), name);
-      if ((await verdictOf(directory)) === undefined) await rm(directory, { recursive: true });
-    }
+    await removeUnjudged(store, profile);
   } catch (error) {
     await lock.release();
     throw error;
   }
   return lock;
+}
+
+/** Removes candidates of a profile that an earlier run was cut off with, unless one is being tested now. */
+export async function removeCutOff(store: string, profile: string, context: Context): Promise<void> {
+  if ((await candidateNames(store, profile)).length === 0) return;
+  const lock = await tryLock(lockFile(store, profile), context);
+  if (lock === undefined) return;
+  try {
+    await removeUnjudged(store, profile);
+  } finally {
+    await lock.release();
+  }
 }
 
 /**

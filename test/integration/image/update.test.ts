@@ -1,24 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import {
-  chmodSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Manifest } from '../../../src/image/manifest.ts';
-import { makeDeb, publishArchive } from '../../fixtures/archive.ts';
-import { type Line, runCommand, startCommand, succeed } from '../../fixtures/command.ts';
-import { startServer } from '../../fixtures/server.ts';
-import { makeSigningKey } from '../../fixtures/signing.ts';
+import { type Line, runCommand, succeed } from '../../fixtures/command.ts';
+import { changeOverlay } from '../../fixtures/overlay.ts';
 import { freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 
 let site: TestSite;
@@ -52,29 +38,16 @@ async function differences(from: unknown, to: unknown): Promise<unknown> {
 
 const rolesOf = ({ layers }: Manifest): string[] => layers.map(({ role }) => role);
 
-/** Every kind of change that an overlay can make. */
-function change(round: number): void {
-  const here = join(overlay, 'opt/changes');
-  rmSync(here, { recursive: true, force: true });
-  mkdirSync(join(here, `new-${round}/deep`), { recursive: true });
-  writeFileSync(join(here, `new-${round}/deep/file`), String(round));
-  writeFileSync(join(here, 'mode'), 'the same');
-  chmodSync(join(here, 'mode'), round % 2 === 0 ? 0o644 : 0o755);
-  // A directory, a file and a link in turn at one place.
-  const turning = join(here, 'turning');
-  if (round % 3 === 0) {
-    mkdirSync(turning);
-    writeFileSync(join(turning, `in-${round}`), '');
-  } else if (round % 3 === 1) writeFileSync(turning, 'a file');
-  else symlinkSync('mode', turning);
-  writeFileSync(join(here, 'first'), `linked ${round % 2}`);
-  linkSync(join(here, 'first'), join(here, 'second'));
-}
+const change = (round: number): void => changeOverlay(overlay, round);
 
 describe('update', () => {
   test('packs what differs, tells when nothing does, and the stack stays short', async () => {
     const [before] = [await manifestOf('demo')];
     expect(await update()).toMatchObject({ unchanged: true, image: before.image });
+    expect(await update('--plan')).toMatchObject({ plan: { unchanged: true, stages: [] } });
+    change(1);
+    const stages = ['files', 'configure', 'live'];
+    expect(await update('--plan')).toMatchObject({ plan: { unchanged: false, stages } });
     let parent = before;
     for (let round = 1; round <= 5; round += 1) {
       change(round);
@@ -204,142 +177,5 @@ describe('update', () => {
     mkdirSync(odd);
     const { image: none } = await update();
     expect(await differences(many, none)).toHaveLength(3000);
-  });
-});
-
-/** The images that are there, and how many faults each has. */
-async function imagesAndFaults(): Promise<Record<string, number>> {
-  const { last } = await runCommand(['image', 'verify'], { site: site.directory });
-  return (last as unknown as { images: Record<string, number> }).images;
-}
-
-describe('when things go wrong', () => {
-  test('two updates at once: one makes the image, the other one finds it there', async () => {
-    change(20);
-    const both = await Promise.all([update(), update()]);
-    expect(new Set(both.map(({ unchanged }) => unchanged))).toEqual(new Set([false, true]));
-    expect(both[0]?.['image']).toBe(both[1]?.['image']);
-  });
-
-  test('a clock that went back: version and serial rise all the same', async () => {
-    const before = await manifestOf('demo');
-    change(21);
-    const file = join(site.directory, 'clock.cjs');
-    writeFileSync(
-      file,
-      `const Real = Date;
-      const now = () => Real.now() - 30 * 86400000;
-      globalThis.Date = class extends Real {
-        constructor(...words) { if (words.length === 0) super(now()); else super(...words); }
-        static now() { return now(); }
-      };`,
-    );
-    const { last } = await succeed(['update', 'demo', '--offline', '--no-test'], {
-      site: site.directory,
-      env: { NODE_OPTIONS: `--require=${file}` },
-    });
-    const after = await manifestOf(last?.['image']);
-    expect(after.version > before.version).toBe(true);
-    expect(after.serial).toBeGreaterThan(before.serial);
-  });
-
-  test('killed at any moment: what is published is whole, and the next run finishes', async () => {
-    for (const [round, stage] of [
-      [22, 'files'],
-      [23, 'pack'],
-      [24, 'prove'],
-      [25, 'seal'],
-    ] as const) {
-      change(round);
-      const before = await imagesAndFaults();
-      const words = ['update', 'demo', '--offline', '--no-test'];
-      const running = startCommand(words, { site: site.directory });
-      await running.line((line) => line['stage'] === stage && line['state'] === 'start');
-      const moment = Math.floor(Math.random() * 400);
-      await setTimeout(moment);
-      running.child.kill('SIGKILL');
-      await running.ended;
-      const after = await imagesAndFaults();
-      // It may have been faster, and one more is there.
-      expect({ moment, ...after }).toMatchObject({ moment, ...before });
-      expect(Object.values(after).filter((faults) => faults !== 0)).toEqual([]);
-    }
-    expect(await update()).toMatchObject({ unchanged: false });
-    expect(readdirSync(site.store).toSorted()).toEqual(['.lock', 'images', 'live']);
-  });
-
-  test('what fails its test is not published and stays for reading, until an update succeeds', async () => {
-    const before = await manifestOf('demo');
-    const hooks = join(overlay, 'etc/initramfs-tools/hooks');
-    mkdirSync(hooks, { recursive: true });
-    const hook = join(hooks, 'zz-without');
-    const script = 'usr/lib/live/boot/9999-relive';
-    writeFileSync(hook, `#!/bin/sh\n[ "$1" = prereqs ] || rm -f "$DESTDIR/${script}"\n`, { mode: 0o755 });
-    const words = ['update', 'demo', '--offline'];
-    const failed = await runCommand(words, { site: site.directory });
-    expect([failed.status, failed.last?.['code']]).toEqual([3, 'guest-failed']);
-    expect(failed.last?.['message']).toContain("lacks relive's script");
-    expect((await manifestOf('demo')).image).toBe(before.image);
-    const list = async (): Promise<{ name: string; directory: string }[]> => {
-      const { last } = await succeed(['image', 'list', '--candidates'], { site: site.directory });
-      return (last as unknown as { candidates: { name: string; directory: string }[] }).candidates;
-    };
-    const [candidate, ...others] = await list();
-    expect(others).toEqual([]);
-    expect(candidate?.name.startsWith('demo-')).toBe(true);
-    expect(existsSync(candidate?.directory ?? '')).toBe(true);
-    rmSync(hook);
-    // A version that was told of once is no other image's.
-    const { image } = await update();
-    expect(String(image) > (candidate?.name ?? '')).toBe(true);
-    expect(await list()).toEqual([]);
-    expect(existsSync(candidate?.directory ?? '')).toBe(false);
-    expect(await imagesAndFaults()).toMatchObject({ [String(image)]: 0 });
-  });
-
-  test('without QEMU an error that names what is missing, before anything is made', async () => {
-    const { status, last, lines } = await runCommand(['update', 'demo', '--offline'], {
-      site: site.directory,
-      // Over the one program a file that nobody can run.
-      through: [
-        ...['unshare', '--mount', '--propagation', 'private', '--', 'sh', '-c'],
-        ...['mount --bind /dev/null "$(command -v qemu-system-x86_64)" && exec "$@"', 'sh'],
-      ],
-    });
-    expect([status, last?.['code'], lines.length]).toEqual([3, 'tool-missing', 1]);
-    expect(last?.['hint']).toMatch(/qemu-system-x86.*--no-test/);
-  });
-
-  test('a package whose maintainer script fails: what it said, and nothing published', async () => {
-    const before = await imagesAndFaults();
-    const key = makeSigningKey();
-    const server = await startServer();
-    try {
-      const postinst = '#!/bin/sh\necho "the moon is in the wrong phase" >&2\nexit 7\n';
-      publishArchive(server.files, 'trixie', key, { debs: [makeDeb({ name: 'fails', postinst })] });
-      const [yaml, profile] = ['relive.yaml', 'profiles/demo.yaml'].map((name) => join(site.directory, name));
-      const repository = `  broken: {url: ["${server.url}"], suites: [trixie], components: [main], architectures: [amd64], signedBy: ${key.keyring}, select: all}\n`;
-      writeFileSync(
-        yaml ?? '',
-        readFileSync(yaml ?? '', 'utf8').replace(/^repositories:\n/m, `repositories:\n${repository}`),
-      );
-      const text = readFileSync(profile ?? '', 'utf8');
-      writeFileSync(
-        profile ?? '',
-        text
-          .replace(/^repositories: \[/m, 'repositories: [broken, ')
-          .replace(/^packages:\n/m, 'packages:\n  - fails\n'),
-      );
-      await succeed(['mirror', 'sync', 'broken'], { site: site.directory });
-      const { status, last } = await runCommand(['update', 'demo', '--offline', '--no-test'], {
-        site: site.directory,
-      });
-      expect([status, last?.['code']]).toEqual([3, 'tool-failed']);
-      expect(last?.['message']).toContain('the moon is in the wrong phase');
-      expect(await imagesAndFaults()).toEqual(before);
-    } finally {
-      await server.close();
-      key.remove();
-    }
   });
 });
