@@ -7,6 +7,7 @@ import type { GrubCheck } from '../../src/medium/grub.ts';
 import { grubKey } from '../../src/medium/grub-key.ts';
 import { menuOf } from '../../src/medium/menu.ts';
 import { recordingContext } from '../fixtures/context.ts';
+import { debianInstaller } from '../fixtures/guest.ts';
 import {
   addImages,
   diskOf,
@@ -47,6 +48,7 @@ function bench(
   images: readonly MenuImage[],
   check: GrubCheck = 'signature',
   timeoutSeconds = menuSeconds,
+  memoryMib = 256,
 ): Bench {
   const work = temporaryDirectory();
   const store = join(work, 'store');
@@ -58,7 +60,7 @@ function bench(
     start: async (...disks) => {
       const publicKey = signer === undefined ? undefined : grubKey(Buffer.from(signer.armoured), 'key');
       const cd = await grubCd(work, { check, publicKey, timeoutSeconds });
-      const machine = new MenuMachine(cd, disks);
+      const machine = new MenuMachine(cd, disks, memoryMib);
       onTestFinished(async () => await machine.end());
       return machine;
     },
@@ -212,7 +214,7 @@ test('a hostile environment block sets nothing and runs nothing; one-shot select
   // Once only. The newest image of all is on trial: no image is known to be good.
   expect(onScreen(await machine.entries())[0]).toMatch(/^\*demo-20261123\.01, on trial/);
   const down = '\u000e';
-  machine.send(`${down.repeat(5)}\r`);
+  machine.send(`${down.repeat(6)}\r`);
   expect(onScreen(await machine.entries())).toEqual([
     '*board-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tri',
     ' other-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tri',
@@ -284,12 +286,12 @@ test('checksums, where no key is wanted: a file that is another one is named, an
   expect(await machine.seen(started('demo-20261121.01'))).not.toContain('relive.trial');
 });
 
-/** An ISO as Debian's installer for the network has it: kernel and initrd, and a menu of its own. */
-function installerIso(directory: string, file: string): void {
+/** An ISO as Debian's installer for the network has it (mini.iso): kernel and initrd. */
+function installerIso(directory: string, file: string, linux: string, initrd: string | Buffer): void {
   const tree = join(directory, 'tree');
   mkdirSync(tree, { recursive: true });
-  copyFileSync(place(join(directory, 'store'), '20261121.01', 'vmlinuz'), join(tree, 'linux'));
-  writeFileSync(join(tree, 'initrd.gz'), 'an initrd\n');
+  copyFileSync(linux, join(tree, 'linux'));
+  writeFileSync(join(tree, 'initrd.gz'), initrd);
   execFileSync('xorriso', ['-no_rc', '-as', 'mkisofs', '-quiet', '-R', '-o', file, tree], {
     stdio: 'ignore',
   });
@@ -308,7 +310,8 @@ test('ISO files: ours by the signatures inside, others checked whole, and refuse
   for (const name of [`${'a'.repeat(16)}.squashfs`, `${'a'.repeat(16)}.verity`, 'demo-20261121.01.module'])
     writeFileSync(join(store, 'live', name), '');
   await exportIso({ store, keys: join(work, 'keys') }, 'demo', undefined, recordingContext());
-  for (const name of ['x-signed.iso', 'y-unsigned.iso']) installerIso(work, join(isos, name));
+  for (const name of ['x-signed.iso', 'y-unsigned.iso'])
+    installerIso(work, join(isos, name), place(store, '20261121.01', 'vmlinuz'), 'an initrd\n');
   writeSigned(join(isos, 'x-signed.iso'), readFileSync(join(isos, 'x-signed.iso')), key);
   // The same signature, and one byte changed in a file that is not even offered.
   const changed = readFileSync(join(isos, 'x-signed.iso'));
@@ -360,4 +363,27 @@ test('ISO files: ours by the signatures inside, others checked whole, and refuse
   expect(await second.seen(started('demo-20261121.01'))).toMatch(
     /BOOT_IMAGE=\(iso\)\/images\/demo.* findiso=\/isos\/demo-20261121\.01\.iso\r?\n/,
   );
+});
+
+/** 133 MB to fetch, and minutes of an emulated machine. */
+const slow = (process.env['RELIVE_SLOW_TESTS'] ?? '') !== '';
+
+test.runIf(slow)("Debian's installer, checked whole, comes up to its first question", async () => {
+  const { work, store, start } = bench([{ name: 'demo-20261121.01' }], 'signature', 60, 1024);
+  const tree = debianInstaller();
+  const isos = join(store, 'isos');
+  mkdirSync(isos);
+  const file = join(isos, 'mini.iso');
+  installerIso(work, file, join(tree, 'linux'), readFileSync(join(tree, 'initrd.gz')));
+  writeSigned(file, readFileSync(file), key);
+  const machine = await start(diskOf(store, 128));
+  const down = '\u000e';
+  await machine.entries();
+  machine.send(`${down.repeat(2)}\r`);
+  await machine.entries();
+  machine.send('\r');
+  await machine.seen(/relive: checking \/isos\/mini\.iso/);
+  await machine.seen(/mini\.iso: Debian's installer/, 300);
+  machine.send('\r');
+  expect(await machine.seen(/Select a language/, 400)).toBeTruthy();
 });
