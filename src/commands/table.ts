@@ -561,7 +561,7 @@ export const commands: readonly CommandSpec[] = [
       {
         flags: '--firmware <kinds>',
         description: 'only these of bios, uefi, secure-boot, shim, separated by commas',
-        completes: ['bios', 'uefi', 'secure-boot', 'shim', 'bios,uefi'],
+        completes: ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'bios,uefi'],
       },
       {
         flags: '--accel <kind>',
@@ -919,8 +919,8 @@ export const commands: readonly CommandSpec[] = [
       {
         flags: '--firmware <kind>',
         description:
-          "what starts it (default: bios of PCs, else uefi); of those with Secure Boot, secure-boot knows the keys of the site alone, microsoft those of Microsoft, and behind shim Debian's shim knows that of the site, too",
-        choices: ['bios', 'uefi', 'secure-boot', 'shim', 'microsoft'],
+          "what starts it (default: bios of PCs, else uefi); uefi32 is UEFI of 32 bits; of those with Secure Boot, secure-boot knows the keys of the site alone, microsoft those of Microsoft, and behind shim Debian's shim knows that of the site, too",
+        choices: ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'microsoft'],
       },
       {
         flags: '--accel <kind>',
@@ -956,6 +956,11 @@ export const commands: readonly CommandSpec[] = [
         flags: '--timeout <seconds>',
         description: 'how long it may take until it is healthy',
         default: '300',
+      },
+      {
+        flags: '--pull-out',
+        description:
+          'pull the medium out when it is healthy: what runs in RAM goes on, and must power off by itself',
       },
       { flags: '--keep', description: 'leave it running until Ctrl-C' },
     ],

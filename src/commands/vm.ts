@@ -54,6 +54,7 @@ export async function run(call: Call): Promise<CommandResult> {
         ? await secureBootCertificates(await loadSite(call.siteDirectory))
         : undefined,
     accelerator: choiceOption(call, 'accel', ['auto', 'kvm', 'tcg']) ?? bootDefaults.accelerator,
+    pullOut: call.options['pullOut'] === true,
     network: choiceOption(call, 'net', ['none', 'user']) ?? bootDefaults.network,
     memoryMib: numberOption(call, 'memory', 1_048_576) ?? bootDefaults.memoryMib,
     disks: await disksOf(call),

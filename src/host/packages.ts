@@ -63,6 +63,11 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
     purpose: 'images that boot by UEFI',
     file: '/usr/lib/grub/x86_64-efi/kernel.img',
   },
+  'grub-efi-ia32-bin': {
+    purpose: 'images that boot by UEFI of 32 bits',
+    file: '/usr/lib/grub/i386-efi/kernel.img',
+    need: 'suggested',
+  },
   'grub-pc-bin': { purpose: 'images that boot by BIOS', file: '/usr/lib/grub/i386-pc/kernel.img' },
   'initramfs-tools-core': { purpose: 'looking into initial RAM disks', need: 'recommended' },
   'libc-bin': { purpose: 'relive live', essential: true },
@@ -79,6 +84,11 @@ export const packageUses: Readonly<Record<string, PackageUse>> = {
     purpose: 'booting images here by UEFI',
     file: '/usr/share/OVMF/OVMF_CODE_4M.fd',
     need: 'recommended',
+  },
+  'ovmf-ia32': {
+    purpose: 'booting images here by UEFI of 32 bits',
+    file: '/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd',
+    need: 'suggested',
   },
   'qemu-efi-aarch64': {
     purpose: 'booting images for arm64 here',

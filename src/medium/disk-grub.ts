@@ -17,7 +17,7 @@ import { readGrubKey } from './grub-key.ts';
 import { findGrub } from './grub-package.ts';
 import type { Layout } from './layout.ts';
 import type { EfiFile } from './shim.ts';
-import { type Starter, starterOf } from './starters.ts';
+import { rarerEfi, type Starter, starterOf } from './starters.ts';
 
 /** Seconds that the menu of a medium waits. */
 const menuSeconds = 3;
@@ -113,15 +113,20 @@ export async function mediumGrub(
     publicKey: keys === undefined ? undefined : await readGrubKey(keys),
     timeoutSeconds: menuSeconds,
   };
-  const machines = new Map<Starter['efi'], { readonly bios: boolean; readonly images: Manifest[] }>();
+  const machines = new Map<Starter['efi'], Starter & { readonly images: Manifest[] }>();
   for (const architecture of images.length === 0 ? ['amd64'] : images.map((image) => image.architecture)) {
     const starter = starterOf(architecture);
-    if (starter !== undefined) machines.set(starter.efi, { bios: starter.bios, images: [] });
+    if (starter !== undefined) machines.set(starter.efi, { ...starter, images: [] });
   }
   for (const image of images) machines.get(starterOf(image.architecture)?.efi ?? 'efi')?.images.push(image);
   const efi = new Map<string, EfiFile>();
   for (const [platform, machine] of [...machines].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
     for (const file of await efiGrub(site, platform, machine.images, options, scratch, context))
+      efi.set(file.path, file);
+    // Not for Secure Boot: firmware of 32 bits with it would not take this one.
+    const rarer = await rarerEfi(machine);
+    if (rarer === undefined) continue;
+    for (const file of await makeEfiFiles(rarer, options, scratch, context, undefined, undefined))
       efi.set(file.path, file);
   }
   const bios = [...machines.values()].some((machine) => machine.bios);

@@ -12,7 +12,7 @@ import { findImage, readManifest, type StoredImage, storePaths } from '../image/
 import type { Site } from '../site/site.ts';
 import { findGrub, type PackageSource } from './grub-package.ts';
 import { type IsoOptions, isoStage, placeOf, volumeIdOf, writeIso, writeIsoInto } from './iso.ts';
-import { startedArchitectures, starterOf } from './starters.ts';
+import { rarerEfi, startedArchitectures, starterOf } from './starters.ts';
 
 /**
  * Where the images and the public keys of a site are; absolute paths. What is not on this host (GRUB for another
@@ -47,6 +47,7 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
     });
   }
   const grub = await findGrub(starter.efi, site, manifest, context);
+  const rarer = await rarerEfi(starter);
   return {
     store: site.store,
     image,
@@ -56,7 +57,9 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
     loopback: loopbackConfiguration(manifest, text, placeOf(image)),
     volumeId: volumeIdOf(image.name),
     sourceDateEpoch: manifest.sourceDateEpoch,
-    ...starter,
+    bios: starter.bios,
+    efi: starter.efi,
+    rarerEfi: rarer,
     efiModules: grub.modules,
     secure:
       grub.whole === undefined

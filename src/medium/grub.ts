@@ -9,8 +9,11 @@ import { tarOf } from '../host/tar.ts';
 import { programSection, type Signer, signProgram } from '../image/authenticode.ts';
 import type { Shim } from './shim.ts';
 
-/** `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. The others: UEFI on ARM. */
-export type GrubPlatform = 'pc' | 'efi' | 'arm64-efi' | 'arm-efi';
+/**
+ * `pc`: BIOS, from a CD or the first sectors of a disk. `efi`: UEFI on x86-64. `i386-efi`: UEFI of 32 bits, which some PCs have
+ * whose processor has 64. The others: UEFI on ARM.
+ */
+export type GrubPlatform = 'pc' | 'efi' | 'i386-efi' | 'arm64-efi' | 'arm-efi';
 
 /** How GRUB checks what it reads: by its signature, by checksums kept beside it, or not at all. */
 export const grubChecks = ['signature', 'checksum', 'none'] as const;
@@ -50,6 +53,7 @@ export const themeFiles = [
 export const grubPlatforms = {
   pc: { folder: 'i386-pc', format: 'i386-pc-eltorito', brings: 'grub-pc-bin' },
   efi: { folder: 'x86_64-efi', format: 'x86_64-efi', brings: 'grub-efi-amd64-bin' },
+  'i386-efi': { folder: 'i386-efi', format: 'i386-efi', brings: 'grub-efi-ia32-bin' },
   'arm64-efi': { folder: 'arm64-efi', format: 'arm64-efi', brings: 'grub-efi-arm64-bin' },
   'arm-efi': { folder: 'arm-efi', format: 'arm-efi', brings: 'grub-efi-arm-bin' },
 } as const;
@@ -59,6 +63,7 @@ export const grubPlatforms = {
  */
 export const efiPrograms = {
   efi: 'BOOTX64.EFI',
+  'i386-efi': 'BOOTIA32.EFI',
   'arm64-efi': 'BOOTAA64.EFI',
   'arm-efi': 'BOOTARM.EFI',
 } as const satisfies Partial<Record<GrubPlatform, string>>;
@@ -81,6 +86,7 @@ const efiModules: readonly string[] = ['efi_gop', 'efifwsetup'];
 const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
   pc: ['biosdisk', 'vbe', ...graphicModules],
   efi: [...efiModules, ...graphicModules],
+  'i386-efi': [...efiModules, ...graphicModules],
   'arm64-efi': efiModules,
   'arm-efi': efiModules,
 };

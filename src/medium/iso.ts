@@ -36,6 +36,8 @@ export interface IsoOptions {
   readonly bios: boolean;
   /** What UEFI starts. */
   readonly efi: EfiPlatform;
+  /** A second UEFI that is to start it, by GRUB's modules on this host; never with Secure Boot. */
+  readonly rarerEfi?: EfiPlatform | undefined;
   /** The directory with the folder of GRUB's modules for `efi`; the host's own unless given. */
   readonly efiModules?: string;
   /** Makes GRUB one for Secure Boot. */
@@ -51,7 +53,7 @@ interface IsoFile {
 }
 
 /** About what GRUB, the EFI partition and the directories take besides the image's own files. */
-const partsBytes = 4 * 1024 * 1024;
+const partsBytes = 6 * 1024 * 1024;
 
 /** The stage that events of writing an ISO belong to. */
 export const isoStage = 'iso';
@@ -197,14 +199,12 @@ export async function writeIsoInto(
   const identity = sha256(`${options.image.name}\n${options.sourceDateEpoch}\n`);
   const date = xorrisoDate(options.sourceDateEpoch);
   const bios = options.bios ? await biosParts(grub, scratch, context) : undefined;
-  const programs = await makeEfiFiles(
-    options.efi,
-    grub,
-    scratch,
-    context,
-    options.efiModules,
-    options.secure,
-  );
+  const programs = [
+    ...(await makeEfiFiles(options.efi, grub, scratch, context, options.efiModules, options.secure)),
+    ...(options.rarerEfi === undefined
+      ? []
+      : await makeEfiFiles(options.rarerEfi, grub, scratch, context, undefined, undefined)),
+  ];
   const efi = join(scratch, 'efi-partition.img');
   const serial = Number.parseInt(identity.slice(0, 8), 16);
   const { sourceDateEpoch } = options;

@@ -18,6 +18,7 @@ import {
   firmwareVariables,
   isHostsOwn,
   machineProgram,
+  mediumDevice,
   qemuArguments,
 } from './qemu.ts';
 import { Qmp } from './qmp.ts';
@@ -31,6 +32,7 @@ const tailLines = 10;
 /** The stages that a boot reports. */
 export const bootStage = 'boot';
 export const powerOffStage = 'power off';
+const pullOutStage = 'pull out the medium';
 
 export interface BootOptions {
   /** The hybrid ISO or the disk to boot. */
@@ -51,6 +53,8 @@ export interface BootOptions {
   readonly cpus: number;
   readonly network: 'none' | 'user';
   readonly attach: 'disk' | 'cd';
+  /** Pull the medium, a disk, out of the healthy guest: it must let go of it, and power off by itself afterwards. */
+  readonly pullOut: boolean;
   /** Further disks, raw; the guest may write to them. */
   readonly disks: readonly string[];
   /** How long the guest may take until it is healthy. */
@@ -74,6 +78,8 @@ const promptSeconds = 20;
 const promptPollSeconds = 0.5;
 /** So often the power button is pressed. */
 const pressAgainSeconds = 5;
+/** A guest blinks for five seconds before it lets go of a device. */
+const pullOutSeconds = 120;
 
 /** Defaults measured in emulation on two cores; enough for a small server system. */
 export const bootDefaults = {
@@ -85,6 +91,7 @@ export const bootDefaults = {
   cpus: 2,
   network: 'none',
   attach: 'disk',
+  pullOut: false,
   scratchMedium: false,
   sectorSize: 512,
   disks: [],
@@ -257,6 +264,25 @@ async function powerOff(guest: Guest, limitSeconds: number): Promise<boolean> {
   }
 }
 
+/** Pulls the medium out, and waits until the guest has let go of it. */
+async function pullOut({ monitor, console: seen }: Guest, context: Context): Promise<void> {
+  context.emit({ event: 'stage', stage: pullOutStage, state: 'start' });
+  const gone = new Promise<void>((done) => {
+    monitor.on('event', (name) => {
+      if (name === 'DEVICE_DELETED') done();
+    });
+  });
+  await monitor.execute('device_del', { id: mediumDevice });
+  const late = (): Error =>
+    guestFailed(
+      `it did not let go of its medium within ${pullOutSeconds} s`,
+      seen.screen(),
+      'its kernel needs hot plugging of PCI Express (pciehp)',
+    );
+  await within(gone, pullOutSeconds, late);
+  context.emit({ event: 'stage', stage: pullOutStage, state: 'done' });
+}
+
 /** The firmware that is wanted, or the usual one. @throws ReliveError `usage` for one that such machines do not have */
 function firmwareOf({ architecture, firmware }: Pick<BootOptions, 'architecture' | 'firmware'>): Firmware {
   const [usual = 'uefi', ...others] = firmwaresOf(architecture);
@@ -320,6 +346,7 @@ export async function bootImage(options: BootOptions, context: Context): Promise
         medium: resolve(options.medium),
         disks: options.disks.map((disk) => resolve(disk)),
         accelerator,
+        pullable: options.pullOut,
         endOnRestart: options.whileHealthy === undefined,
         variables: variables?.path,
       }),
@@ -360,6 +387,8 @@ export async function bootImage(options: BootOptions, context: Context): Promise
     if (options.screenshot !== undefined) await settle(guest, options.settleSeconds);
     context.signal.throwIfAborted();
     await takeScreenshot();
+    if (options.pullOut) await pullOut(guest, context);
+    context.signal.throwIfAborted();
     await Promise.race([options.whileHealthy?.() ?? Promise.resolve(), ended]);
     context.signal.throwIfAborted();
     if (child.exitCode !== null) {
@@ -372,6 +401,10 @@ export async function bootImage(options: BootOptions, context: Context): Promise
     context.signal.throwIfAborted();
     const powerOffSeconds = (performance.now() - pressed) / 1000;
     context.emit({ event: 'stage', stage: powerOffStage, state: 'done', seconds: powerOffSeconds });
+    if (!clean && options.pullOut) {
+      const hint = 'only an image in RAM goes on without its medium: boot.ram in its profile';
+      throw guestFailed('it could not even power off without its medium', seen.screen(), hint);
+    }
     if (!clean) {
       context.emit({
         event: 'warning',

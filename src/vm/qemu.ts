@@ -3,15 +3,15 @@ import { exists } from '../host/files.ts';
 import type { Accelerator } from './accel.ts';
 
 /**
- * Three of them are UEFI that starts only what keys have signed which it knows: `secure-boot` the keys of a site, `microsoft`
+ * `uefi32` is UEFI of 32 bits on a machine of 64, as tablets had it. Three of them are UEFI that starts only what keys have signed which it knows: `secure-boot` the keys of a site, `microsoft`
  * those of Microsoft, as machines are sold, and `shim` these, where shim knows the key of a site.
  */
-export const firmwares = ['bios', 'uefi', 'secure-boot', 'shim', 'microsoft'] as const;
+export const firmwares = ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'microsoft'] as const;
 export type Firmware = (typeof firmwares)[number];
 
 /** Whether such firmware checks signatures. */
 export function checksSignatures(firmware: Firmware): boolean {
-  return firmware !== 'bios' && firmware !== 'uefi';
+  return firmware === 'secure-boot' || firmware === 'shim' || firmware === 'microsoft';
 }
 
 /** A virtual machine, and the medium it boots from. */
@@ -33,11 +33,16 @@ export interface Machine {
   readonly disks: readonly string[];
   /** How the medium is attached: a stick or disk (virtio-blk), or a drive (virtio-scsi). */
   readonly attach: 'disk' | 'cd';
+  /** The medium, a disk, can be pulled out while the guest runs: it is `mediumDevice` then. */
+  readonly pullable?: boolean;
   /** A guest that restarts ends QEMU instead: a restart during a test is a failure, not another try. */
   readonly endOnRestart: boolean;
   /** The UEFI variables, which QEMU changes; not for `bios`. */
   readonly variables: string | undefined;
 }
+
+/** The name of the device that the medium is in, where it can be pulled out. */
+export const mediumDevice = 'medium-device';
 
 /** What a guest's machine is made of, by its architecture. */
 interface MachineKind {
@@ -47,6 +52,8 @@ interface MachineKind {
   readonly processor: string;
   readonly screen: string;
   readonly firmwares: readonly Firmware[];
+  /** UEFI of 32 bits: Debian has it only as one that wants system management mode; it knows no keys. */
+  readonly uefi32?: { readonly code: string; readonly variables: string; readonly brings: string };
   readonly uefi: {
     readonly code: string;
     /** The code that enforces signatures; wants the machine's system management mode. */
@@ -76,6 +83,11 @@ const pc: MachineKind = {
     variables: '/usr/share/OVMF/OVMF_VARS_4M.fd',
     microsoftVariables: '/usr/share/OVMF/OVMF_VARS_4M.ms.fd',
     brings: 'ovmf',
+  },
+  uefi32: {
+    code: '/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd',
+    variables: '/usr/share/OVMF/OVMF32_VARS_4M.fd',
+    brings: 'ovmf-ia32',
   },
 };
 const arm64: MachineKind = {
@@ -132,7 +144,8 @@ export async function firmwareVariables(
   architecture: Architecture,
   firmware: Firmware = 'uefi',
 ): Promise<string> {
-  const { uefi, firmwares: own } = machines[architecture];
+  const { uefi: usual, uefi32, firmwares: own }: MachineKind = machines[architecture];
+  const uefi: MachineKind['uefi'] = firmware === 'uefi32' ? (uefi32 ?? usual) : usual;
   const withMicrosoft = firmware === 'shim' || firmware === 'microsoft';
   const variables = withMicrosoft ? (uefi.microsoftVariables ?? uefi.variables) : uefi.variables;
   for (const file of [uefi.code, uefi.secureCode ?? uefi.code, variables]) {
@@ -160,9 +173,10 @@ export function qemuArguments(machine: Machine): string[] {
     machine.sectorSize === 512
       ? ''
       : `,logical_block_size=${machine.sectorSize},physical_block_size=${machine.sectorSize}`;
-  const { machine: type, processor, screen, uefi } = machines[machine.architecture];
-  const secure = checksSignatures(machine.firmware);
-  const code = secure ? (uefi.secureCode ?? uefi.code) : uefi.code;
+  const { machine: type, processor, screen, uefi, uefi32 }: MachineKind = machines[machine.architecture];
+  const bits32 = machine.firmware === 'uefi32' ? uefi32 : undefined;
+  const secure = checksSignatures(machine.firmware) || bits32 !== undefined;
+  const code = bits32?.code ?? (secure ? (uefi.secureCode ?? uefi.code) : uefi.code);
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-name', 'relive'],
     ...[
@@ -186,7 +200,13 @@ export function qemuArguments(machine: Machine): string[] {
           ...['-drive', `if=pflash,unit=1,format=raw,file=${optionText(machine.variables ?? '')}`],
         ]),
     ...(machine.attach === 'disk'
-      ? ['-drive', medium, '-device', `virtio-blk-pci,drive=medium,bootindex=0${sectors}`]
+      ? [
+          ...['-drive', medium],
+          // What sits on the root complex itself cannot be pulled out.
+          ...(machine.pullable === true ? ['-device', 'pcie-root-port,id=slot,chassis=1,slot=1'] : []),
+          '-device',
+          `virtio-blk-pci,drive=medium,bootindex=0${machine.pullable === true ? `,bus=slot,id=${mediumDevice}` : ''}${sectors}`,
+        ]
       : [
           ...['-drive', `${medium},media=cdrom`, '-device', 'virtio-scsi-pci'],
           ...['-device', 'scsi-cd,drive=medium,bootindex=0'],

@@ -3,6 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { exportIso, withBootableIso } from '../../src/medium/export.ts';
+import { readFatFile } from '../../src/medium/fat.ts';
+import { efiPrograms } from '../../src/medium/grub.ts';
+import { findTarget, withMedium } from '../../src/medium/target.ts';
 import { loadSite } from '../../src/site/site.ts';
 import { type BootOptions, type BootResult, bootDefaults, bootImage } from '../../src/vm/boot.ts';
 import { succeed } from '../fixtures/command.ts';
@@ -19,18 +22,17 @@ beforeAll(() => {
 });
 afterAll(() => key.remove());
 
-/** What is in EFI/BOOT of a medium with sectors of 512 bytes. */
-function efiPrograms(disk: string): string[] {
-  const table = execFileSync('sfdisk', ['--json', disk], { encoding: 'utf8' });
-  const { partitiontable } = JSON.parse(table) as {
-    partitiontable: { partitions: { name: string; start: number }[] };
-  };
-  const efi = partitiontable.partitions.find(({ name }) => name === 'RELIVE EFI');
-  const place = `${disk}@@${(efi?.start ?? 0) * 512}`;
-  return execFileSync('mdir', ['-b', '-i', place, '::/EFI/BOOT'], { encoding: 'utf8' })
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => line.replace('::/EFI/BOOT/', ''));
+/** Those programs that a medium has for UEFI. */
+async function efiProgramsOn(disk: string): Promise<string[]> {
+  const target = await findTarget(disk, false, recordingContext());
+  return await withMedium(target, 'read', async ({ disk: bytes, layout: { efi } }) => {
+    const there: string[] = [];
+    for (const program of Object.values(efiPrograms)) {
+      const content = await readFatFile(bytes, efi.offset, efi.bytes, `EFI/BOOT/${program}`);
+      if (content !== undefined) there.push(program);
+    }
+    return there;
+  });
 }
 
 async function boot(
@@ -112,6 +114,7 @@ test('a medium with images for three kinds of machines starts each of them', asy
   const { last } = await succeed(['medium', 'sync', disk], { site });
   expect(last).toMatchObject({ added: [oldBoard.image], grub: ['EFI/BOOT/BOOTARM.EFI'] });
   await succeed(['medium', 'verify', disk], { site });
+  expect(await efiProgramsOn(disk)).toEqual(['BOOTX64.EFI', 'BOOTIA32.EFI', 'BOOTAA64.EFI', 'BOOTARM.EFI']);
 
   const start = async (architecture: GuestArchitecture, image: string): Promise<BootResult> =>
     await bootImage(
@@ -127,7 +130,7 @@ test('a medium with images for three kinds of machines starts each of them', asy
 
   // GRUB for machines that it has no image for is none of its business.
   await succeed(['medium', 'create', disk, '--yes', '--image', 'board'], { site });
-  expect(efiPrograms(disk)).toEqual(['BOOTAA64.EFI']);
+  expect(await efiProgramsOn(disk)).toEqual(['BOOTAA64.EFI']);
 });
 
 /** Emulated from the first package to the login: half an hour each on two cores. The guests above have Debian's kernels, too. */

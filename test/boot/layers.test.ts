@@ -8,10 +8,11 @@ import {
   readSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { BootManifest } from '../../src/image/manifest.ts';
 import { layerFile } from '../../src/image/manifest.ts';
@@ -31,6 +32,20 @@ let site: TestSite;
 /** Read from the medium; the layers copied to RAM; unpacked there. */
 const media = new Map<BootManifest['boot']['ram'], Medium>();
 
+const readerUnit = `[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/usr/local/sbin/read-all
+TimeoutStopSec=300
+`;
+const readAll = `#!/bin/sh
+sync
+echo 3 >/proc/sys/vm/drop_caches
+disks=$(ls /sys/block | grep -c '^[vs][dr]')
+find / -xdev -type f -exec cat {} + >/dev/null && echo "with $disks disks all of it was read" >/dev/console
+`;
+
 async function makeMedium(ram: BootManifest['boot']['ram']): Promise<Medium> {
   const profile = join(site.directory, 'profiles/demo.yaml');
   const text = readFileSync(profile, 'utf8');
@@ -47,6 +62,18 @@ async function makeMedium(ram: BootManifest['boot']['ram']): Promise<Medium> {
 beforeAll(async () => {
   site = await freshSite({ cache: true });
   await makeMedium('none');
+  // Read again when it shuts down, after the medium was pulled out: /proc/sys/vm/drop_caches(5) leaves nothing that was read before.
+  const units = join(site.directory, 'overlays/reader/etc/systemd/system');
+  mkdirSync(join(units, 'multi-user.target.wants'), { recursive: true });
+  writeFileSync(join(units, 'reader.service'), readerUnit);
+  symlinkSync('../reader.service', join(units, 'multi-user.target.wants/reader.service'));
+  const script = join(site.directory, 'overlays/reader/usr/local/sbin/read-all');
+  mkdirSync(dirname(script), { recursive: true });
+  writeFileSync(script, readAll, { mode: 0o755 });
+  const profile = join(site.directory, 'profiles/demo.yaml');
+  const text = readFileSync(profile, 'utf8');
+  if (!text.includes('\noverlay: demo\n')) throw new Error('the demo has another overlay');
+  writeFileSync(profile, text.replace('\noverlay: demo\n', '\noverlay: [demo, reader]\n'));
   await makeMedium('layers');
 });
 afterAll(() => removeSite(site));
@@ -98,8 +125,8 @@ function without({ iso }: Medium, path: string): string {
   return copy;
 }
 
-async function boot(iso: string, log?: string): Promise<CommandEnd> {
-  const words = log === undefined ? [] : ['--log', log];
+async function boot(iso: string, log?: string, more: readonly string[] = []): Promise<CommandEnd> {
+  const words = log === undefined ? more : ['--log', log, ...more];
   const end = await runCommand(['vm', iso, '--accel', 'tcg', '--timeout', '600', ...words], {
     site: site.directory,
   });
@@ -174,14 +201,15 @@ describe('read from the medium, through dm-verity', () => {
 });
 
 describe('copied to RAM', () => {
-  test('boots, and says that the medium is no longer needed', async () => {
+  test('boots, says that the medium is no longer needed, and goes on without it', async () => {
     const medium = mediumOf('layers');
     const copy = join(temporaryDirectory(), 'copy.iso');
     copyFileSync(medium.iso, copy);
     const log = join(temporaryDirectory(), 'console.log');
-    const end = await boot(copy, log);
-    expect(end.last).toMatchObject({ event: 'result', ok: true, image: medium.manifest.image });
+    const end = await boot(copy, log, ['--pull-out']);
+    expect(end.last).toMatchObject({ event: 'result', ok: true, image: medium.manifest.image, clean: true });
     expect(readFileSync(log, 'utf8')).toMatch(/relive: demo-\S+ is in RAM: the medium can be taken out\./);
+    expect(readFileSync(log, 'utf8')).toContain('with 0 disks all of it was read');
   });
 
   test('a changed byte in the middle of a layer', async () => {

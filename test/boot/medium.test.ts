@@ -21,21 +21,31 @@ afterAll(() => {
   key.remove();
 });
 
-async function boot(disk: string, firmware: 'bios' | 'uefi', image: string | undefined): Promise<unknown> {
+async function boot(
+  disk: string,
+  firmware: 'bios' | 'uefi' | 'uefi32',
+  image: string | undefined,
+): Promise<unknown> {
   const { iso, sectorSize } = await diskKind(disk);
-  const settings = { ...bootDefaults, accelerator: 'tcg', memoryMib: 256, powerOffSeconds: 1 } as const;
+  const settings = {
+    ...bootDefaults,
+    accelerator: 'tcg',
+    memoryMib: firmware === 'uefi32' ? 1024 : 256,
+    powerOffSeconds: 1,
+  } as const;
   return await bootImage(
     { ...settings, timeoutSeconds: 240, medium: disk, scratchMedium: !iso, sectorSize, firmware, image },
     recordingContext(),
   );
 }
 
-test('a medium boots by BIOS and by UEFI, and its newest image after a sync', async () => {
+test('a medium boots by BIOS, by UEFI and by UEFI of 32 bits, and its newest image after a sync', async () => {
   const { site } = tiny;
   const disk = join(temporaryDirectory(), 'medium.img');
   await succeed(['medium', 'create', disk, '--size', '256M', '--volume', 'DATA:32M'], { site });
   expect(await boot(disk, 'bios', tiny.image)).toMatchObject({ healthy: true, image: tiny.image });
   expect(await boot(disk, 'uefi', tiny.image)).toMatchObject({ healthy: true, image: tiny.image });
+  expect(await boot(disk, 'uefi32', tiny.image)).toMatchObject({ healthy: true, image: tiny.image });
   const { image } = addTinyImage(site, 'healthy', key, '20261122.02', 'another\n');
   const before = join(temporaryDirectory(), 'before.img');
   copySparse(disk, before);

@@ -133,6 +133,7 @@ describe('completion', () => {
       'secure-boot',
       'shim',
       'uefi',
+      'uefi32',
     ]);
     expect(offered('relive build --off')).toEqual(['--offline']);
   });

@@ -174,9 +174,12 @@ describe('completion in bash', () => {
     [['relive', 'mirror', 'snapshot', 'create', ''], ['debian']],
     [
       ['relive', 'vm', '--firmware', ''],
-      ['bios', 'uefi', 'secure-boot', 'shim', 'microsoft'],
+      ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'microsoft'],
     ],
-    [['relive', 'vm', '--firmware', '=', 'u'], ['uefi']],
+    [
+      ['relive', 'vm', '--firmware', '=', 'u'],
+      ['uefi', 'uefi32'],
+    ],
     [
       ['relive', 'vm', '--firmware', 'uefi', 'kio'],
       ['kiosk', 'kiosk-20261122.01'],

@@ -42,6 +42,13 @@ describe('the arguments of QEMU', () => {
     expect(uefi).toContain('if=pflash,unit=1,format=raw,file=/proc/1/fd/9');
   });
 
+  test('have UEFI of 32 bits, which wants system management mode, though it checks nothing', () => {
+    const uefi = joined({ firmware: 'uefi32', variables: '/proc/1/fd/9' });
+    expect(uefi).toContain('-machine q35,smm=on');
+    expect(uefi).toContain('readonly=on,file=/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd');
+    expect(uefi).toContain('driver=cfi.pflash01,property=secure,value=on');
+  });
+
   test('leave out cmpxchg16b where the processor is emulated', () => {
     expect(joined({})).toContain('-cpu qemu64,-cx16');
     expect(joined({ accelerator: 'kvm' })).toContain('-cpu host');
@@ -53,6 +60,13 @@ describe('the arguments of QEMU', () => {
     expect(arm64).toContain('file=/usr/share/AAVMF/AAVMF_CODE.fd');
     expect(joined({ architecture: 'armhf', firmware: 'uefi' })).toContain('AAVMF32_CODE.fd');
     expect(firmwaresOf('armhf')).toEqual(['uefi']);
+  });
+
+  test('have a medium that can be pulled out behind a port of its own', () => {
+    expect(joined({ pullable: true })).toMatch(
+      /-device pcie-root-port,id=slot,\S* -device virtio-blk-pci,drive=medium,bootindex=0,bus=slot,id=medium-device /,
+    );
+    expect(joined({})).not.toContain('pcie-root-port');
   });
 
   test('never let the guest write its medium', () => {
