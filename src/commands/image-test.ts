@@ -8,7 +8,7 @@ import { loadSite } from '../site/site.ts';
 import type { Firmware } from '../vm/qemu.ts';
 import { type Call, choiceOption, numberOption, optionValue, requiredArgument } from './command.ts';
 
-const firmwares: readonly Firmware[] = ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim'];
+const firmwares: readonly Firmware[] = ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'microsoft'];
 
 /** The words of --firmware. */
 function firmwareOption(call: Call): readonly Firmware[] | undefined {

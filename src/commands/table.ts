@@ -560,8 +560,8 @@ export const commands: readonly CommandSpec[] = [
     options: [
       {
         flags: '--firmware <kinds>',
-        description: 'only these of bios, uefi, secure-boot, shim, separated by commas',
-        completes: ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'bios,uefi'],
+        description: 'only these of bios, uefi, uefi32, secure-boot, shim, microsoft, separated by commas',
+        completes: ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'microsoft', 'bios,uefi'],
       },
       {
         flags: '--accel <kind>',

@@ -238,7 +238,7 @@ export async function withLayers<T>(
   room: (lock: Lock) => Promise<Need[]> = async () => await Promise.resolve([]),
 ): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
-  const signer = profile.boot.secureBoot === false ? undefined : await secureBootSigner(site, context);
+  const signer = ownSecureBoot(profile) ? await secureBootSigner(site, context) : undefined;
   const { cache, scratch, release } = await shareCache(site.cache, context);
   let done: T;
   try {
@@ -593,6 +593,11 @@ async function describe(
 }
 
 /** What the live stage made, with a kernel that firmware lets start. */
+/** Whether kernels are signed with a key of the site. */
+function ownSecureBoot({ boot }: Profile): boolean {
+  return boot.secureBoot === true || boot.secureBoot === 'shim';
+}
+
 async function signedOutput(output: string, signer: Signer | undefined, scratch: string): Promise<string> {
   if (signer === undefined) return output;
   const directory = join(scratch, 'signed');

@@ -29,6 +29,13 @@ export async function checkSystem(
   context: Context,
 ): Promise<Finding[]> {
   const { profile } = resolved;
+  if (profile.boot.secureBoot === 'debian') {
+    context.emit({
+      event: 'warning',
+      message: `${profile.name}: with "secureBoot: debian" only the kernel is sure to be what was signed: whoever can write the medium decides what it starts`,
+      hint: '"secureBoot: shim" checks all of it, and wants one enrolment at each machine',
+    });
+  }
   const findings = await unknownPackages(site, profile, context);
   const overlays: OverlayEntry[] = [];
   for (const overlay of profile.overlays) {

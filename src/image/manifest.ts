@@ -55,7 +55,7 @@ export const manifestSchema = z.strictObject({
       /** Where the store is served that the image is fetched from. */
       http: z.string().optional(),
       /** Whether the kernel is signed for Secure Boot, and what starts it is to be; behind shim, where so. */
-      secureBoot: z.union([z.literal(true), z.literal('shim')]).optional(),
+      secureBoot: z.union([z.literal(true), z.literal('shim'), z.literal('debian')]).optional(),
       parameters: z.array(z.string()),
     }),
   ),

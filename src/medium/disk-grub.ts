@@ -51,16 +51,36 @@ async function efiGrub(
   scratch: string,
   context: Context,
 ): Promise<readonly EfiFile[]> {
-  const wants = (secureBoot: true | 'shim'): Manifest | undefined =>
+  const wants = (secureBoot: true | 'shim' | 'debian'): Manifest | undefined =>
     images.find(({ boot }) => boot?.secureBoot === secureBoot);
-  const example = wants('shim') ?? wants(true) ?? images[0];
+  const example = wants('shim') ?? wants(true) ?? wants('debian') ?? images[0];
   // An empty medium.
   if (example === undefined)
     return await makeEfiFiles(platform, options, scratch, context, undefined, undefined);
-  const { modules, whole, shim } = await findGrub(platform, site, example, context);
+  if (example.boot?.secureBoot === 'debian') refuseUnchecked(example, images);
+  const { modules, whole, shim, debian } = await findGrub(platform, site, example, context);
+  if (debian !== undefined) {
+    context.emit({
+      event: 'warning',
+      message: `by UEFI the medium starts through Debian's own GRUB, as ${example.image} wants it: nothing but the kernel is sure to be what was signed`,
+      hint: 'docs/secure-boot.md says what the other ways check',
+    });
+    return await makeEfiFiles(platform, options, scratch, context, undefined, debian);
+  }
   const secure =
     whole === undefined ? undefined : { signer: await secureBootSigner(site, context), whole, shim };
   return await makeEfiFiles(platform, options, scratch, context, modules, secure);
+}
+
+/** @throws ReliveError `configuration` where an image would be started unchecked that asks for its signatures */
+function refuseUnchecked(example: Manifest, images: readonly Manifest[]): void {
+  const other = images.find(({ boot }) => boot?.verify === 'signature');
+  if (other === undefined) return;
+  throw new ReliveError(
+    'configuration',
+    `${example.image} wants Debian's own GRUB, which checks no signatures, and ${other.image} wants them checked`,
+    { hint: 'put them on media of their own: --image names what a medium gets' },
+  );
 }
 
 async function biosGrub(

@@ -1,7 +1,8 @@
 import { readFile, truncate, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { Context } from '../core/event.ts';
 import { run } from '../host/process.ts';
+import { type DebianChain, debianDirectory, debianFiles } from './debian-grub.ts';
 import {
   type EfiPlatform,
   efiNames,
@@ -28,7 +29,7 @@ export function efiPartitionKib(bytes: number): number {
  * What firmware starts from a medium, and what that needs in the EFI system partition; the former comes last.
  * @param scratch a directory for what goes in
  * @param from the directory with the platform's folder of modules (see `findGrub`)
- * @param secure for firmware with Secure Boot
+ * @param secure for firmware with Secure Boot: our GRUB, or Debian's
  * @throws ReliveError as `makeGrubImage`
  */
 export async function makeEfiFiles(
@@ -37,11 +38,15 @@ export async function makeEfiFiles(
   scratch: string,
   context: Context,
   from: string | undefined,
-  secure: SecureGrub | undefined,
+  secure: SecureGrub | DebianChain | undefined,
 ): Promise<readonly EfiFile[]> {
-  const grub = await readFile(await makeGrubImage(platform, options, scratch, context, from, secure));
   const boot = efiPrograms[platform];
   const name = efiNames[platform];
+  if (secure !== undefined && 'grub' in secure) {
+    if (name === undefined) throw new TypeError(`Debian signs no GRUB for ${platform}`);
+    return await debianFiles(secure, boot, name, options.timeoutSeconds);
+  }
+  const grub = await readFile(await makeGrubImage(platform, options, scratch, context, from, secure));
   return secure?.shim === undefined || name === undefined
     ? [{ path: `EFI/BOOT/${boot}`, content: grub }]
     : await shimFiles(secure.shim, boot, name, grub, secure.signer);
@@ -79,7 +84,11 @@ export async function makeEfiPartition(
     ['-i', image, '-T', sectors, '-h', '2', '-s', '32', '-N', serial, '-v', 'RELIVE', '::'],
     settings,
   );
-  await run('mmd', ['-i', image, '::/EFI', '::/EFI/BOOT'], settings);
+  const directories = [
+    'EFI',
+    ...new Set(files.map(({ path }) => dirname(path)).filter((path) => path !== '.')),
+  ];
+  await run('mmd', ['-i', image, ...directories.map((path) => `::/${path}`)], settings);
   for (const { path, content } of files) {
     const file = join(scratch, basename(path));
     await writeFile(file, content);
@@ -91,7 +100,7 @@ export async function makeEfiPartition(
 const firstTime = 315_532_800;
 
 /**
- * Writes `image`: a FAT32 file system for the EFI system partition of a disk, with an empty EFI/BOOT (FAT32 is what the
+ * Writes `image`: a FAT32 file system for the EFI system partition of a disk, with an empty EFI/BOOT and EFI/DEBIAN (FAT32 is what the
  * UEFI specification, 13.3.1.1, wants there). The same size gives the same bytes.
  * @param size in bytes, of the partition and of a sector of the disk
  */
@@ -119,5 +128,5 @@ export async function makeDiskEfi(
     ['-i', image, '-F', ...sector, ...geometry, '-N', '52454c56', '-v', 'RELIVE', '::'],
     settings,
   );
-  await run('mmd', ['-i', image, '::/EFI', '::/EFI/BOOT'], settings);
+  await run('mmd', ['-i', image, '::/EFI', '::/EFI/BOOT', `::/${debianDirectory}`], settings);
 }

@@ -63,7 +63,7 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
     efiModules: grub.modules,
     secure:
       grub.whole === undefined
-        ? undefined
+        ? grub.debian
         : { signer: await secureBootSigner(site, context), whole: grub.whole, shim: grub.shim },
   };
 }

@@ -12,6 +12,7 @@ import { syncIndices } from '../mirror/indices.ts';
 import { fetchPool } from '../mirror/pool.ts';
 import { readPackages } from '../mirror/read-packages.ts';
 import type { Repository, Site } from '../site/site.ts';
+import type { DebianChain } from './debian-grub.ts';
 import { efiNames, type GrubPlatform, grubDirectory, grubPlatforms, hasGrub } from './grub.ts';
 import type { Shim } from './shim.ts';
 
@@ -28,6 +29,8 @@ export interface GrubFiles {
   readonly whole: string | undefined;
   /** What firmware with Microsoft's keys starts; where the system is to start behind it. */
   readonly shim: Shim | undefined;
+  /** Debian's own signed GRUB behind it; where the system is to start by Debian's chain alone. */
+  readonly debian?: DebianChain;
 }
 
 function wantsSecureBoot({ boot }: Target): boolean {
@@ -70,10 +73,13 @@ async function grubOfRepositories(
 ): Promise<GrubFiles> {
   const { folder, brings } = grubPlatforms[platform];
   const secure = wantsSecureBoot(target);
-  const behindShim = target.boot?.secureBoot === 'shim';
+  const byDebian = target.boot?.secureBoot === 'debian';
+  const behindShim = target.boot?.secureBoot === 'shim' || byDebian;
   const unsigned = brings.replace(/-bin$/, '-unsigned');
   const helpers = `shim-helpers-${target.architecture}-signed`;
-  const needed = [brings, ...(secure ? [unsigned] : []), ...(behindShim ? ['shim-signed', helpers] : [])];
+  const signed = brings.replace(/-bin$/, '-signed');
+  const own = byDebian ? [signed] : [brings, ...(secure ? [unsigned] : [])];
+  const needed = [...own, ...(behindShim ? ['shim-signed', helpers] : [])];
   const missing = (cause?: unknown): ReliveError =>
     new ReliveError(
       'tool-missing',
@@ -110,6 +116,13 @@ async function grubOfRepositories(
     if (again) {
       for (const repository of new Set(suites.map((each) => each.repository)))
         await syncIndices(mirror, repository, {}, context);
+    }
+    if (byDebian) {
+      const [grub, shim] = [await find(signed), await bringShim()];
+      const name = efiNames[platform];
+      if (grub === undefined || shim === undefined || name === undefined) return undefined;
+      const debian = { grub: await take(grub, `grub/${folder}-signed/grub${name}.efi.signed`), shim };
+      return { modules: grubDirectory, whole: undefined, shim: undefined, debian };
     }
     const modules = await find(brings);
     if (modules === undefined) return undefined;

@@ -128,7 +128,7 @@ export function mkimageArguments(
 }
 
 /** The settings that the scripts begin with. */
-function settings({ check, timeoutSeconds }: GrubOptions): string {
+export function grubSettings({ check, timeoutSeconds }: GrubOptions): string {
   return `set relive_check=${check}\nset relive_timeout=${timeoutSeconds}\n`;
 }
 
@@ -165,7 +165,10 @@ export async function makeGrubImage(
     })),
   );
   const memdisk = join(scratch, `${platform}.tar`);
-  await writeFile(memdisk, tarOf([...parts, { path: 'boot/grub/settings.cfg', content: settings(options) }]));
+  await writeFile(
+    memdisk,
+    tarOf([...parts, { path: 'boot/grub/settings.cfg', content: grubSettings(options) }]),
+  );
   const keyFile = publicKey === undefined ? undefined : join(scratch, `${platform}.gpg`);
   if (keyFile !== undefined) await writeFile(keyFile, publicKey ?? '');
   const output = join(scratch, `${platform}.img`);

@@ -6,6 +6,7 @@ import { withScratchDirectory } from '../host/anonymous.ts';
 import { explainDiskFull, freeBytes, sha256, syncDirectory } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { type StoredImage, storePaths } from '../image/store.ts';
+import type { DebianChain } from './debian-grub.ts';
 import { makeEfiFiles, makeEfiPartition } from './efi.ts';
 import {
   type EfiPlatform,
@@ -40,8 +41,8 @@ export interface IsoOptions {
   readonly rarerEfi?: EfiPlatform | undefined;
   /** The directory with the folder of GRUB's modules for `efi`; the host's own unless given. */
   readonly efiModules?: string;
-  /** Makes GRUB one for Secure Boot. */
-  readonly secure?: SecureGrub | undefined;
+  /** Makes GRUB one for Secure Boot, or takes Debian's. */
+  readonly secure?: SecureGrub | DebianChain | undefined;
   /** Seconds that the menu waits; 3 unless given. */
   readonly menuSeconds?: number;
 }

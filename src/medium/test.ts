@@ -68,10 +68,11 @@ export function testFirmwares({
   boot,
 }: {
   readonly architecture: string;
-  readonly boot: { readonly secureBoot?: boolean | 'shim' | undefined };
+  readonly boot: { readonly secureBoot?: boolean | 'shim' | 'debian' | undefined };
 }): Firmware[] {
   if (architecture === 'i386') return ['bios'];
   if (architecture !== 'amd64') return ['uefi'];
+  if (boot.secureBoot === 'debian') return ['bios', 'microsoft'];
   if (boot.secureBoot === 'shim') return ['bios', 'shim'];
   return ['bios', boot.secureBoot === true ? 'secure-boot' : 'uefi'];
 }

@@ -566,9 +566,9 @@ const keys = {
   checksum: z
     .enum(checksums)
     .meta({ description: 'The checksums that GRUB goes by where it has no key. Unless given: sha256' }),
-  secureBoot: z.union([z.boolean(), z.literal('shim')]).meta({
+  secureBoot: z.union([z.boolean(), z.literal('shim'), z.literal('debian')]).meta({
     description:
-      "Whether kernel and GRUB are signed with the site's own key for UEFI Secure Boot: true for firmware that knows the key, shim for firmware that knows Microsoft's, by way of Debian's shim, which knows the key. Unless given: false",
+      "Whether kernel and GRUB are signed with the site's own key for UEFI Secure Boot: true for firmware that knows the key, shim for firmware that knows Microsoft's, by way of Debian's shim, which knows the key. debian takes Debian's own signed GRUB behind that shim, which checks nothing but the kernel. Unless given: false",
   }),
   factory: z.boolean().meta({
     description:
@@ -698,7 +698,7 @@ function checkSecureBoot(
     suite,
     architecture,
   }: {
-    boot: { secureBoot: boolean | 'shim'; verify: string };
+    boot: { secureBoot: boolean | 'shim' | 'debian'; verify: string };
     suite: string;
     architecture: string;
   },
@@ -711,6 +711,11 @@ function checkSecureBoot(
     refuse('shim or false with bookworm, whose GRUB starts kernels only behind shim');
   if (architecture === 'i386' || architecture === 'armhf')
     refuse(`false with ${architecture}, for which Debian has no GRUB for Secure Boot`);
+  if (boot.secureBoot === 'debian') {
+    if (boot.verify !== 'none')
+      refuse('"verify: none" beside "debian": Debian\'s GRUB checks nothing but the kernel');
+    return;
+  }
   if (boot.verify !== 'signature')
     refuse('false with this "verify": what firmware lets start must check the rest');
 }

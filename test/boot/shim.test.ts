@@ -10,7 +10,7 @@ import {
   secureBootSigner,
 } from '../../src/image/secure-boot-keys.ts';
 import { firmwareVariables } from '../../src/vm/qemu.ts';
-import { succeed } from '../fixtures/command.ts';
+import { runCommand, succeed } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { addTinyImage, guestKernel, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
 import { MenuMachine } from '../fixtures/menu.ts';
@@ -111,6 +111,39 @@ test('a machine as it is sold learns the key by MokManager, starts what it has s
   await machine.seen(/Use the .* keys to select/);
   await press(machine, '\u000e\r', /relive: loading \/images\/tiny\/20261122\.01\/vmlinuz/);
   expect(await machine.seen(/relive: healthy tiny-\S+/, 180)).toBe('relive: healthy tiny-20261122.01');
+}, 480_000);
+
+test("by Debian's chain alone: a medium and an ISO start on a machine as it is sold, and no kernel that Debian has not signed", async () => {
+  const debian = makeTinyStore('healthy', undefined, 'amd64', (kernel) => kernel, 'debian');
+  onTestFinished(debian.remove);
+  const { site } = debian;
+  const disk = join(site, 'medium.img');
+  const { lines } = await succeed(['medium', 'create', disk, '--size', '256M'], { site });
+  expect(lines).toContainEqual(
+    expect.objectContaining({ event: 'warning', message: expect.stringContaining("Debian's own GRUB") }),
+  );
+  const machine = ['--firmware', 'microsoft', '--accel', 'tcg', '--memory', '512', '--timeout', '240'];
+  const log = join(site, 'console.log');
+  const { last } = await succeed(['vm', disk, ...machine, '--log', log], { site });
+  expect(last).toMatchObject({ healthy: true, image: debian.image });
+  expect(readFileSync(log, 'utf8')).toMatch(/secureboot: Secure boot enabled/i);
+
+  const kernel = join(debian.imageDirectory, 'vmlinuz');
+  writeFileSync(kernel, unsigned(readFileSync(kernel)));
+  const refused = await runCommand(['vm', debian.image, ...machine], { site });
+  expect(refused).toMatchObject({
+    status: 3,
+    last: { message: expect.stringContaining('GRUB refused /images/tiny/20261122.01/vmlinuz') },
+  });
+
+  // What asks for its signatures would be started unchecked.
+  const asking = makeTinyStore('not-started', key, 'amd64', (plain) => plain, 'debian');
+  onTestFinished(asking.remove);
+  const mixed = await runCommand(['medium', 'create', join(asking.site, 'a.img')], { site: asking.site });
+  expect(mixed).toMatchObject({
+    status: 2,
+    last: { code: 'configuration', message: expect.stringContaining('checks no signatures') },
+  });
 }, 480_000);
 
 test.each(['shim', 'secure-boot'])(

@@ -4,13 +4,14 @@ import { testFirmwares, testMemory } from '../../../src/medium/test.ts';
 import { bootDefaults } from '../../../src/vm/boot.ts';
 import { exampleManifest } from '../image/example.ts';
 
-const of = (architecture: string, secureBoot: boolean | 'shim' = false): readonly string[] =>
+const of = (architecture: string, secureBoot: boolean | 'shim' | 'debian' = false): readonly string[] =>
   testFirmwares({ architecture, boot: { secureBoot } });
 
 test('an image is started by all that can start it', () => {
   expect(of('amd64')).toEqual(['bios', 'uefi']);
   expect(of('amd64', true)).toEqual(['bios', 'secure-boot']);
   expect(of('amd64', 'shim')).toEqual(['bios', 'shim']);
+  expect(of('amd64', 'debian')).toEqual(['bios', 'microsoft']);
   expect(of('i386')).toEqual(['bios']);
   expect([of('arm64'), of('armhf')]).toEqual([['uefi'], ['uefi']]);
 });

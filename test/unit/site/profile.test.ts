@@ -71,6 +71,11 @@ test('behind shim there is Secure Boot for Debian 12, too', async () => {
   const text = profileText.replace('suite: trixie', 'suite: bookworm');
   const served = await load({ one: `${text}boot: {secureBoot: shim}\n` });
   expect(served.boot.secureBoot).toBe('shim');
+  const weaker = await load({ one: `${text}boot: {secureBoot: debian, verify: none}\n` });
+  expect(weaker.boot.secureBoot).toBe('debian');
+  expect(await problemsOf({ one: `${text}boot: {secureBoot: debian}\n` })).toContain(
+    'one.yaml:6:20: boot.secureBoot: found "debian"; allowed: "verify: none" beside "debian": Debian\'s GRUB checks nothing but the kernel',
+  );
   expect(await problemsOf({ one: `${text}boot: {secureBoot: shim, verify: none}\n` })).toContain(
     'one.yaml:6:20: boot.secureBoot: found "shim"; allowed: false with this "verify": what firmware lets start must check the rest',
   );
