@@ -25,7 +25,7 @@ export async function run(call: Call): Promise<CommandResult> {
   const named = optionalArgument(call, 0);
   const running = await runningImage();
   const keys = await liveKeys();
-  const configuration = await liveConfiguration();
+  const configuration = await liveConfiguration(livePlaces.configuration);
   const from = optionValue(call, 'from') ?? configuration.from;
   if (from === undefined) {
     throw new ReliveError('usage', 'nobody says where images are served', {

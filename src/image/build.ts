@@ -334,6 +334,7 @@ async function stagesOf(
           await liveStage({
             ...{ architecture, sourceDateEpoch },
             ...{ initrd: profile.image.initrd, health: profile.boot.health },
+            pullDaily: profile.pull !== undefined && profile.pull.daily !== false,
           }),
         ]),
   ];

@@ -1,5 +1,6 @@
 import { chmod, cp, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { stringify } from 'yaml';
 import { ReliveError } from '../core/error.ts';
 import { home } from '../core/home.ts';
 import { exists } from '../host/files.ts';
@@ -11,6 +12,8 @@ import { trustedKeys } from './keys.ts';
 const installed = 'usr/share/relive';
 /** The public keys that a live machine checks images with, from its root. */
 const keysFile = 'etc/relive/keys.asc';
+/** What `relive live pull` reads (src/live/configuration.ts), from the root of a system. */
+const configurationFile = 'etc/relive/live.yaml';
 /** As in relive's own package (packaging/relive). */
 const starter = "#!/usr/bin/node\nrequire('/usr/share/relive/dist/cli.cjs');\n";
 
@@ -22,7 +25,7 @@ const starter = "#!/usr/bin/node\nrequire('/usr/share/relive/dist/cli.cjs');\n";
  */
 export async function writeLivePart(
   site: Pick<Site, 'keys'>,
-  { factory }: Pick<Profile, 'factory'>,
+  { factory, pull }: Pick<Profile, 'factory' | 'pull'>,
   directory: string,
 ): Promise<void> {
   const put = async (path: string, text: string, mode: number): Promise<void> => {
@@ -32,6 +35,10 @@ export async function writeLivePart(
     await chmod(file, mode);
   };
   await put(keysFile, await trustedKeys(site), 0o644);
+  if (pull !== undefined) {
+    const { daily: _, ...configuration } = pull;
+    await put(configurationFile, stringify(configuration), 0o644);
+  }
   if (factory) return;
   if (!(await exists(join(home, 'dist/cli.cjs')))) {
     throw new ReliveError(

@@ -4,12 +4,15 @@ import { z } from 'zod';
 import { ReliveError } from '../core/error.ts';
 import { ifThere } from '../host/files.ts';
 import { channelPattern } from '../image/channel.ts';
+import { volumeName } from '../site/syntax.ts';
 
 const configurationSchema = z.strictObject({
   /** The address of a served store: http://HOST:3143/store. */
   from: z.url({ protocol: /^https?$/ }).optional(),
   /** The channel that this machine follows. */
   channel: z.string().regex(channelPattern).optional(),
+  /** The volume that keeps what was fetched, at /volumes/NAME/store. */
+  volume: volumeName.optional(),
 });
 
 /** What /etc/relive/live.yaml says: where images come from, and which channel is followed. */
@@ -19,7 +22,7 @@ export type LiveConfiguration = z.infer<typeof configurationSchema>;
  * Reads the configuration of a live machine; one that is not there says nothing.
  * @throws ReliveError `configuration`
  */
-export async function liveConfiguration(file = '/etc/relive/live.yaml'): Promise<LiveConfiguration> {
+export async function liveConfiguration(file: string): Promise<LiveConfiguration> {
   const text = await ifThere(readFile(file, 'utf8'));
   if (text === undefined) return {};
   let value: unknown;
@@ -32,6 +35,6 @@ export async function liveConfiguration(file = '/etc/relive/live.yaml'): Promise
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message }) => `  ${path.join('.')}: ${message}`);
   throw new ReliveError('configuration', `${file}:\n${problems.join('\n')}`, {
-    hint: 'it has two keys: "from", the address of a served store, and "channel"',
+    hint: 'it has three keys: "from", the address of a served store, "channel", and "volume", which keeps the images',
   });
 }

@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
@@ -6,7 +6,8 @@ import type { Context } from '../core/event.ts';
 import { megabytes } from '../core/megabytes.ts';
 import { freeBytes } from '../host/files.ts';
 import { run } from '../host/process.ts';
-import { type LivePlaces, livePlaces, storeAtHand } from './running.ts';
+import { mountAt } from './mounts.ts';
+import { configuredStore, type LivePlaces, livePlaces, storeAtHand } from './running.ts';
 
 /** The store that images are brought into, and how to leave it. */
 export interface TargetStore {
@@ -17,25 +18,6 @@ export interface TargetStore {
   readonly release: () => Promise<void>;
 }
 
-/** A mount, as /proc/self/mounts has it. */
-export interface Mount {
-  readonly device: string;
-  readonly target: string;
-  readonly type: string;
-  readonly options: readonly string[];
-}
-
-/** The mount at exactly this place, the topmost. */
-export async function mountAt(target: string, places: LivePlaces = livePlaces): Promise<Mount | undefined> {
-  const line = (await readFile(places.mounts, 'utf8'))
-    .split('\n')
-    .map((each) => each.split(' '))
-    .findLast((fields) => fields[1] === target);
-  const [device, , type, options] = line ?? [];
-  if (device === undefined || type === undefined || options === undefined) return undefined;
-  return { device, target, type, options: options.split(',') };
-}
-
 /** The file systems of media that are written while they hold a store. */
 const writable = new Set(['ext4', 'vfat', 'btrfs', 'xfs', 'exfat']);
 const nothing = async (): Promise<void> => undefined;
@@ -43,7 +25,8 @@ const nothing = async (): Promise<void> => undefined;
 /** The medium's store, made writable, or undefined where it cannot be. */
 async function mediumStore(places: LivePlaces, context: Context): Promise<TargetStore | undefined> {
   const { medium } = places;
-  if ((await storeAtHand(undefined, { ...places, home: '/nonexistent' })) !== medium) return undefined;
+  const elsewhere = { ...places, home: '/nonexistent', configuration: '/nonexistent' };
+  if ((await storeAtHand(undefined, elsewhere)) !== medium) return undefined;
   const mount = await mountAt(medium, places);
   if (mount === undefined || !writable.has(mount.type)) return undefined;
   if (mount.options.includes('rw')) return { store: medium, inRam: false, release: nothing };
@@ -76,7 +59,8 @@ async function ramStore(places: LivePlaces, context: Context): Promise<TargetSto
 }
 
 /**
- * Where fetched images go: the store that is named, the medium's, or one in RAM where nothing can be written.
+ * Where fetched images go: the store that is named, that on the volume of the configuration, the medium's, or one in RAM
+ * where nothing can be written.
  * @param given a directory on a volume, for example; made where it is not there
  */
 export async function targetStore(
@@ -87,6 +71,11 @@ export async function targetStore(
   if (given !== undefined) {
     await mkdir(given, { recursive: true });
     return { store: given, inRam: false, release: nothing };
+  }
+  const configured = await configuredStore(places);
+  if (configured !== undefined) {
+    await mkdir(configured, { recursive: true });
+    return { store: configured, inRam: false, release: nothing };
   }
   return (await mediumStore(places, context)) ?? (await ramStore(places, context));
 }

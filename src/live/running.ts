@@ -5,6 +5,8 @@ import { unescapeOctal } from '../core/octal.ts';
 import { directoryNames, exists, ifThere } from '../host/files.ts';
 import { type Manifest, type ManifestLayer, parseManifest } from '../image/manifest.ts';
 import { listImages, type StoredImage, storePaths } from '../image/store.ts';
+import { liveConfiguration } from './configuration.ts';
+import { mountAt } from './mounts.ts';
 
 /** Where a booted image keeps what it knows of itself (runtime/initramfs/relive). */
 export interface LivePlaces {
@@ -18,6 +20,8 @@ export interface LivePlaces {
   readonly medium: string;
   /** The public keys that images are checked with. */
   readonly keys: string;
+  /** What the machine is told of images: where they come from, where they go to. */
+  readonly configuration: string;
 }
 
 export const livePlaces: LivePlaces = {
@@ -26,6 +30,7 @@ export const livePlaces: LivePlaces = {
   home: '/run/relive',
   medium: '/run/live/medium',
   keys: '/etc/relive/keys.asc',
+  configuration: '/etc/relive/live.yaml',
 };
 
 /** How the root of the running system is stacked. */
@@ -131,7 +136,18 @@ async function isStore(path: string): Promise<boolean> {
 }
 
 /**
- * The store that a live machine takes images from: the one that is named, what was fetched into RAM, or the medium;
+ * The store on a volume that the configuration names; undefined where it names none, or the volume is not there now.
+ * @throws ReliveError `configuration`
+ */
+export async function configuredStore(places: LivePlaces = livePlaces): Promise<string | undefined> {
+  const { volume } = await liveConfiguration(places.configuration);
+  if (volume === undefined) return undefined;
+  const place = `/volumes/${volume.replace(/^UUID=/, '')}`;
+  return (await mountAt(place, places)) === undefined ? undefined : join(places.root, place, 'store');
+}
+
+/**
+ * The store that a live machine takes images from: the one that is named, what was fetched to a volume or into RAM, or the medium;
  * undefined where none is named and none is there.
  * @throws ReliveError `not-found` for a directory that is no store
  */
@@ -146,7 +162,13 @@ export async function storeAtHand(
       hint: 'mount the medium or the volume that has one, and name its directory',
     });
   }
-  for (const place of [join(places.home, 'store'), places.medium]) if (await isStore(place)) return place;
+  const configured = await configuredStore(places);
+  for (const place of [
+    ...(configured === undefined ? [] : [configured]),
+    join(places.home, 'store'),
+    places.medium,
+  ])
+    if (await isStore(place)) return place;
   return undefined;
 }
 

@@ -5,7 +5,7 @@ import { entry, type Located, type LocatedList, type LocatedMap, textItems } fro
 /** Keys that speak of the file alone and are not handed down. */
 const notInherited = new Set(['version', 'description', 'extends', 'exclude']);
 /** Maps that are one value: half of a parent's and half of a child's would make no sense. */
-const undivided = new Set(['compression', 'initrd', 'keyboard', 'identity']);
+const undivided = new Set(['compression', 'initrd', 'keyboard', 'identity', 'pull']);
 
 function isTextScalar(located: Located): boolean {
   return located.kind === 'scalar' && typeof located.value === 'string';

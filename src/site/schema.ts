@@ -393,18 +393,15 @@ const persist = z
   )
   .superRefine(checkPersistent)
   .meta(persistMeta);
-const effectivePersist = z
-  .array(
-    z.strictObject({
-      ...persistent,
-      how: persistent.how.default('link'),
-      seed: persistent.seed.default(true),
-      required: persistent.required.default(false),
-      grow: persistent.grow.default(false),
-    }),
-  )
-  .superRefine(checkPersistent)
-  .meta(persistMeta);
+/** One path that is kept, with its defaults. */
+export const persistEntry = z.strictObject({
+  ...persistent,
+  how: persistent.how.default('link'),
+  seed: persistent.seed.default(true),
+  required: persistent.required.default(false),
+  grow: persistent.grow.default(false),
+});
+const effectivePersist = z.array(persistEntry).superRefine(checkPersistent).meta(persistMeta);
 
 const identity = z
   .strictObject({
@@ -418,6 +415,27 @@ const identity = z
       .meta({ description: `Unless given: ${identityParts.join(', ')}` }),
   })
   .meta({ description: 'What tells this machine from another one with the same image, kept on a volume.' });
+
+const pull = z
+  .strictObject({
+    from: syntax.servedStore.meta({
+      description: 'The address of the store: http://server:3143/store (relive serve)',
+    }),
+    channel: syntax.channelName
+      .optional()
+      .meta({ description: 'The channel to follow. Unless given: the newest image of the profile' }),
+    volume: syntax.volumeName.optional().meta({
+      description:
+        'A volume of persist which keeps the images that were fetched, at /volumes/NAME/store. Unless given: the medium, else RAM',
+    }),
+    daily: z.boolean().optional().meta({
+      description:
+        'Whether the machine fetches by itself every day, at a time of its own; else when relive live pull is called. Unless given: true',
+    }),
+  })
+  .meta({
+    description: 'Where the running system fetches images from (relive live pull); needs live: true.',
+  });
 
 const count = (least: number) =>
   z.int().min(least, `a whole number from ${least}`).max(10_000, `a whole number from ${least}`);
@@ -665,6 +683,7 @@ export const profileSchema = z
       .meta({ description: 'How the image boots.' }),
     factory: keys.factory.optional(),
     live: keys.live.optional(),
+    pull: pull.optional(),
     retention: retention.optional(),
   })
   .meta({ title: 'profiles/NAME.yaml', description: 'A profile of relive: what a system is.' });
@@ -683,12 +702,32 @@ function checkFactory(
 
 /** relive runs on Node.js, and works on what an image has started. */
 function checkLive(
-  { live, suite, host }: { live: boolean; suite: string; host: string },
+  {
+    live,
+    suite,
+    host,
+    pull: fetched,
+    persist: kept,
+  }: {
+    live: boolean;
+    suite: string;
+    host: string;
+    pull?: z.output<typeof pull> | undefined;
+    persist: readonly { readonly volume: string }[];
+  },
   context: z.RefinementCtx,
 ): void {
   const refuse = (message: string): void => context.addIssue({ code: 'custom', path: ['live'], message });
   if (live && suite === 'bookworm') refuse('false with bookworm, whose Node.js is older than relive needs');
   if (live && host === 'container') refuse('false with "host: container", whose system no image starts');
+  if (!live && fetched !== undefined) {
+    const message = 'only with "live: true", which brings the program that fetches';
+    context.addIssue({ code: 'custom', path: ['pull'], message });
+  }
+  if (fetched?.volume !== undefined && !kept.some(({ volume }) => volume === fetched.volume)) {
+    const message = `a volume of persist, as it is named there; nothing is kept on ${fetched.volume}`;
+    context.addIssue({ code: 'custom', path: ['pull', 'volume'], message });
+  }
 }
 
 /** What starts such a kernel must ask the firmware whether it may: GRUB 2.06 asks shim alone. */
@@ -777,6 +816,7 @@ export const effectiveSchema = z
       .prefault({}),
     factory: keys.factory.default(false),
     live: keys.live.default(false),
+    pull: pull.optional(),
     retention: retention.optional(),
   })
   .superRefine(checkFactory)

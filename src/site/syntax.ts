@@ -316,6 +316,20 @@ export const healthUrl = pattern(
   .max(255, 'an address of at most 255 characters')
   .refine((text) => URL.canParse(text), 'an http or https address');
 
+/** Where a store is served, for machines. */
+export const servedStore = pattern(
+  /^https?:\/\/([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(\/[A-Za-z0-9._~%+:@=,-]+)*$/,
+  'an http or https address without user and password, and no slash at its end: http://server:3143/store',
+)
+  .max(255, 'an address of at most 255 characters')
+  .refine((text) => URL.canParse(text), 'an http or https address');
+
+/** As in src/image/channel.ts. */
+export const channelName = pattern(
+  /^[a-z0-9][a-z0-9-]{0,31}$/,
+  'small letters, digits and "-", at most 32 characters',
+);
+
 /** The label of a file system, as much of it as ext4 takes, or its UUID. */
 export const volumeName = pattern(
   /^([A-Za-z0-9_]{1,16}|UUID=[0-9A-Fa-f]{4,8}(-[0-9A-Fa-f]{4,12})*)$/,

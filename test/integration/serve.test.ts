@@ -323,7 +323,12 @@ describe('pull', () => {
  * Runs a command where an image seems to have been started: a root that can be written over one layer, and relive's
  * records; a medium where there is the file of one. Nothing is mounted outside.
  */
-async function onMachine(words: readonly string[], medium: string, after = ''): Promise<CommandEnd> {
+async function onMachine(
+  words: readonly string[],
+  medium: string,
+  after = '',
+  before = '',
+): Promise<CommandEnd> {
   const work = mkdtempSync(join(top, 'machine-'));
   for (const name of ['memory', 'records']) mkdirSync(join(work, name));
   const running = join(site.store, 'images/demo/20261101.01/manifest.json');
@@ -349,6 +354,7 @@ if [ -n "${medium}" ]; then
 	# It goes with the last mount.
 	losetup --detach $loop
 fi
+${before}
 status=0
 chroot $root "$@" || status=$?
 ${after}
@@ -399,6 +405,20 @@ describe('relive live pull', () => {
     const end = await onMachine(['live', 'pull', 'demo'], '', 'ls $root/run/relive/store/images/demo >&2');
     expect(end).toMatchObject({ status: 0, last: { image: second.image.name, inRam: true } });
     expect(end.stderr).toContain('20261102.01');
+  });
+
+  test('to the volume of the profile where that is there, else into RAM', async () => {
+    const configured = 'echo "volume: DATA" >>$root/etc/relive/live.yaml; mkdir -p $root/volumes/DATA';
+    const volume = `${configured}; mount -t tmpfs tmpfs $root/volumes/DATA`;
+    const after = 'ls $root/volumes/DATA/store/images/demo >&2';
+    const end = await onMachine(['live', 'pull'], mediumFile(), after, volume);
+    expect(end).toMatchObject({
+      status: 0,
+      last: { image: second.image.name, store: '/volumes/DATA/store', inRam: false },
+    });
+    expect(end.stderr).toContain('20261102.01');
+    const without = await onMachine(['live', 'pull'], '', '', configured);
+    expect(without).toMatchObject({ status: 0, last: { store: '/run/relive/store', inRam: true } });
   });
 
   test('before anything is fetched it says that there is no room', async () => {

@@ -27,7 +27,7 @@ const files = [
 /** What runtime/health reads where the profile lists anything: a line for each, a word and its value. */
 const healthList = 'usr/lib/relive/health.conf';
 
-/** Those of a system that has relive itself; nothing of them is enabled. */
+/** Those of a system that has relive itself; nothing of them is enabled unless the profile says so (pull). */
 const filesBesideRelive = [
   ['live/relive-pull.service', 'usr/lib/systemd/system/relive-pull.service', 0o644],
   ['live/relive-pull.timer', 'usr/lib/systemd/system/relive-pull.timer', 0o644],
@@ -45,6 +45,8 @@ export interface LiveOptions {
   readonly architecture: string;
   readonly initrd: InitrdCompression;
   readonly health: Profile['boot']['health'];
+  /** Whether images are fetched by a timer. */
+  readonly pullDaily: boolean;
   readonly sourceDateEpoch: number;
 }
 
@@ -64,6 +66,7 @@ export async function liveStage({
   architecture,
   initrd,
   health,
+  pullDaily,
   sourceDateEpoch,
 }: LiveOptions): Promise<Stage> {
   // Of 32 bits, and not run by the kernel as i386 is.
@@ -81,6 +84,7 @@ export async function liveStage({
       ]),
       initrd,
       ...(health === undefined ? {} : { health }),
+      ...(pullDaily ? { pullDaily } : {}),
       ...(smallOffsets ? { smallOffsets } : {}),
       sourceDateEpoch,
     },
@@ -97,7 +101,8 @@ export async function liveStage({
         await writeFile(join(root, healthList), healthLines(health));
         await lutimes(join(root, healthList), sourceDateEpoch, sourceDateEpoch);
       }
-      await chroot.run('systemctl', ['enable', 'relive-health.service'], { onLine: () => undefined });
+      const units = ['relive-health.service', ...(pullDaily ? ['relive-pull.timer'] : [])];
+      await chroot.run('systemctl', ['enable', ...units], { onLine: () => undefined });
       if (await exists(join(root, 'usr/sbin/sshd'))) {
         await chroot.run('systemctl', ['enable', 'relive-ssh-host-keys.service'], {
           onLine: () => undefined,

@@ -39,19 +39,33 @@ test('a machine that runs no image is told so', async () => {
     home: directory,
     medium: directory,
     keys: join(directory, 'keys.asc'),
+    configuration: join(directory, 'live.yaml'),
   };
   await expect(runningImage(places)).rejects.toMatchObject({ code: 'host-unable' });
 });
 
-test('the store at hand is the one that is named, else one in RAM, else the medium', async () => {
+test('the store at hand is the one that is named, else one on a volume that is there, else one in RAM, else the medium', async () => {
   const directory = temporaryDirectory();
   const inside = (path: string): string => join(directory, path);
-  const places = { root: '/', mounts: '', home: inside('home'), medium: inside('medium'), keys: '' };
+  const places = {
+    root: directory,
+    mounts: inside('mounts'),
+    home: inside('home'),
+    medium: inside('medium'),
+    keys: '',
+    configuration: inside('live.yaml'),
+  };
   expect(await storeAtHand(undefined, places)).toBeUndefined();
   makeStore(places.medium);
   expect(await storeAtHand(undefined, places)).toBe(places.medium);
   makeStore(inside('home/store'));
   expect(await storeAtHand(undefined, places)).toBe(inside('home/store'));
+  makeStore(inside('volumes/0f6c-1d50/store'));
+  writeFileSync(places.configuration, 'volume: UUID=0f6c-1d50\n');
+  writeFileSync(places.mounts, '/dev/vdb /volumes/DATA ext4 rw 0 0\n');
+  expect(await storeAtHand(undefined, places)).toBe(inside('home/store'));
+  writeFileSync(places.mounts, '/dev/vdb /volumes/0f6c-1d50 ext4 rw 0 0\n');
+  expect(await storeAtHand(undefined, places)).toBe(inside('volumes/0f6c-1d50/store'));
   makeStore(inside('other'));
   expect(await storeAtHand(inside('other'), places)).toBe(inside('other'));
   await expect(storeAtHand(inside('nowhere'), places)).rejects.toMatchObject({ code: 'not-found' });

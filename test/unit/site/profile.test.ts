@@ -629,6 +629,27 @@ describe('keyboard', () => {
   );
 });
 
+describe('pull', () => {
+  test('is for systems that have what fetches', async () => {
+    const text = `${profileText}pull: {from: "http://server:3143/store", channel: stable}\n`;
+    expect(await problemsOf({ one: text })).toEqual([
+      'one.yaml:6:7: pull: found a map; allowed: only with "live: true", which brings the program that fetches',
+    ]);
+    expect((await load({ one: `${text}live: true\n` })).pull).toEqual({
+      from: 'http://server:3143/store',
+      channel: 'stable',
+    });
+  });
+
+  test.each(['http://a:b@server/store', 'ftp://server/store', 'http://server/store/', 'server'])(
+    'is from no %s',
+    async (from) => {
+      const [problem] = await problemsOf({ one: `${profileText}live: true\npull: {from: "${from}"}\n` });
+      expect(problem).toContain('one.yaml:7:14: pull.from: ');
+    },
+  );
+});
+
 describe('persist', () => {
   test('is joined, what is kept of one path merged, with defaults', async () => {
     const { persist } = await load({
