@@ -7,10 +7,27 @@ import { repository, temporaryDirectory } from '../../support.ts';
 /**
  * Runs runtime/persist/relive-persist in a root of its own with the programs of this host: fsck, mount and resize2fs work on
  * a real volume. Only udev is missing there, so that nothing waits for it.
- * @param twice whether it is run again, with the volume mounted
- * @returns what it prints
+ * @returns what it prints, then its status unless that is 0
  */
-function persist(work: string, disk: string, conf: string, twice = false): string {
+function persist(
+  work: string,
+  disk: string,
+  conf: string,
+  {
+    twice = false,
+    readOnly = false,
+    seed = '',
+    afterwards = '',
+  }: {
+    /** Whether it is run again, with the volume mounted. */
+    readonly twice?: boolean;
+    readonly readOnly?: boolean;
+    /** A file whose content the image has for /srv/notes/big. */
+    readonly seed?: string;
+    /** What is run in the root then. */
+    readonly afterwards?: string;
+  } = {},
+): string {
   const script = `set -e
 cd ${work}
 for part in bin sbin lib lib64 usr/bin usr/sbin usr/lib/x86_64-linux-gnu sys proc; do
@@ -21,19 +38,21 @@ done
 # Devices of its own, for a link that udev would make.
 mkdir dev
 mount -t tmpfs tmpfs dev
-cp -a /dev/loop* /dev/null dev
+cp -a /dev/loop* /dev/null /dev/zero dev
 mkdir -p usr/lib/relive run etc stand-in
 mkdir -p dev/disk/by-label
-device=$(losetup --find --show ${disk})
+device=$(losetup ${readOnly ? '--read-only' : ''} --find --show ${disk})
 ln -s $device dev/disk/by-label/DATA
 cp ${conf} usr/lib/relive/persist.conf
+${seed === '' ? '' : `mkdir -p usr/lib/relive/seed/srv/notes srv && cp ${seed} usr/lib/relive/seed/srv/notes/big`}
 cp ${repository}/runtime/persist/relive-persist persist
 printf '#!/bin/sh\\n' >stand-in/udevadm
 chmod 755 stand-in/udevadm
-run() { chroot . /usr/bin/env PATH=/stand-in:/usr/sbin:/usr/bin:/sbin:/bin sh /persist; }
+run() { chroot . /usr/bin/env PATH=/stand-in:/usr/sbin:/usr/bin:/sbin:/bin sh /persist || echo "status $?"; }
 run
 ${twice ? 'rm run/relive/volumes/DATA; run; grep -c "/volumes/DATA " /proc/self/mounts' : ''}
-umount volumes/DATA
+${afterwards === '' ? '' : `chroot . /bin/sh -c '${afterwards}'`}
+! mountpoint -q volumes/DATA || umount volumes/DATA
 losetup --detach $device`;
   const { status, stdout, stderr } = spawnSync('unshare', ['--mount', '--', 'dash', '-c', script], {
     encoding: 'utf8',
@@ -57,9 +76,14 @@ const blocks = (disk: string): number => {
   return Number(/^Block count: +(\d+)$/m.exec(text)?.[1]);
 };
 
-function configuration(work: string, grow: 'grow' | '-'): string {
+function configuration(
+  work: string,
+  grow: 'grow' | '-',
+  required: 'required' | '-' = '-',
+  seed = '-',
+): string {
   const file = join(work, 'conf');
-  writeFileSync(file, `/srv/notes\tDATA\tlink\t-\t0750\t-\t-\t${grow}\n`);
+  writeFileSync(file, `/srv/notes\tDATA\tlink\t-\t0750\t${seed}\t${required}\t${grow}\n`);
   return file;
 }
 
@@ -111,5 +135,81 @@ test('a volume that is mounted already is neither checked nor mounted again', ()
   const disk = volume(work, '16M');
   const root = join(work, 'root');
   mkdirSync(root);
-  expect(persist(root, disk, configuration(work, '-'), true)).toBe('1\n');
+  expect(persist(root, disk, configuration(work, '-'), { twice: true })).toBe('1\n');
+});
+
+/** What became of the volume, as `relive live status` says it. */
+const stateOf = (root: string): string => readFileSync(join(root, 'run/relive/volumes/DATA'), 'utf8').trim();
+
+/** A root beside the disk of a volume. */
+function prepared(work = temporaryDirectory()): { work: string; root: string; disk: string } {
+  const root = join(work, 'root');
+  mkdirSync(root);
+  return { work, root, disk: volume(work, '16M') };
+}
+
+test.each(['-', 'required'] as const)(
+  'a volume on a disk that cannot be written is named (%s)',
+  (required) => {
+    const { work, root, disk } = prepared();
+    const before = readFileSync(disk);
+    const said = persist(root, disk, configuration(work, '-', required), {
+      readOnly: true,
+      afterwards: 'test -d /volumes/DATA/srv/notes || echo nowhere',
+    });
+    expect(said).toBe(
+      required === '-'
+        ? 'relive: /srv/notes is not kept: the volume DATA: it is read-only\n'
+        : 'relive: stopped: the volume DATA for /srv/notes: it is read-only\nstatus 1\nnowhere\n',
+    );
+    expect(stateOf(root)).toBe('it is read-only');
+    expect(readFileSync(disk).equals(before)).toBe(true);
+  },
+);
+
+/** A volume without a free block, which has something at /srv/notes. */
+function fullVolume(work: string): string {
+  const tree = join(work, 'tree');
+  mkdirSync(join(tree, 'srv/notes'), { recursive: true });
+  writeFileSync(join(tree, 'srv/notes/log'), 'kept\n');
+  const disk = join(work, 'full');
+  execFileSync('mke2fs', ['-q', '-t', 'ext4', '-b', '4096', '-L', 'DATA', '-d', tree, disk, '8M'], {
+    stdio: 'ignore',
+  });
+  const place = join(work, 'place');
+  mkdirSync(place);
+  const fill = `mount -o loop ${disk} ${place} && ! cat /dev/zero 2>&1 >${place}/filler; umount ${place}`;
+  execFileSync('unshare', ['--mount', '--', 'sh', '-c', fill], { stdio: 'ignore' });
+  return disk;
+}
+
+test('what is on a full volume can be read, and the console says that it is full; where it is required it stops', () => {
+  const { work, root } = prepared();
+  const disk = fullVolume(work);
+  const afterwards = 'cat /volumes/DATA/srv/notes/log';
+  expect(persist(root, disk, configuration(work, '-'), { afterwards })).toBe(
+    'relive: the volume DATA, with /srv/notes: it is full\nkept\n',
+  );
+  expect(stateOf(root)).toBe('it is full');
+
+  const other = prepared();
+  expect(persist(other.root, disk, configuration(other.work, '-', 'required'))).toBe(
+    'relive: stopped: the volume DATA for /srv/notes: it is full\nstatus 1\n',
+  );
+});
+
+test('where the volume has no room for what the image brings along, that is in RAM, and the rest of the volume is used', () => {
+  const { work, root, disk } = prepared();
+  const seed = join(work, 'seed');
+  writeFileSync(seed, Buffer.alloc(20_000_000, 1));
+  const conf = configuration(work, '-', '-', 'seed');
+  writeFileSync(conf, `${readFileSync(conf, 'utf8')}/srv/other\tDATA\tlink\t-\t-\t-\t-\t-\n`);
+  const said = persist(root, disk, conf, {
+    seed,
+    afterwards: 'stat -c %s /srv/notes/big; mountpoint -q /volumes/DATA && ls /volumes/DATA/srv',
+  });
+  expect(said).toBe(
+    'relive: /srv/notes is not kept: the volume DATA: no room for /srv/notes, as the image has it\n20000000\nother\n',
+  );
+  expect(stateOf(root)).toBe('no room for /srv/notes, as the image has it');
 });
