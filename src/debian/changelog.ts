@@ -1,4 +1,4 @@
-import { compareVersions } from './version.ts';
+import { compareVersions, isVersion } from './version.ts';
 
 /** One entry of a changelog. */
 export interface ChangelogEntry {
@@ -28,10 +28,12 @@ function order(name: string): number {
 
 /**
  * The CVE identifiers that the entries name which came after one version, up to and with another one, sorted by year and number.
+ * Entries of what is no version, which old changelogs have, count for none.
  */
 export function fixedBetween(entries: readonly ChangelogEntry[], from: string, to: string): string[] {
   const found = new Set<string>();
   for (const { version, text } of entries) {
+    if (!isVersion(version)) continue;
     if (compareVersions(version, from) <= 0 || compareVersions(version, to) > 0) continue;
     for (const [name] of text.matchAll(/\bCVE-\d{4}-\d{4,}\b/g)) found.add(name);
   }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ReliveError } from '../core/error.ts';
-import { compareVersions } from './version.ts';
+import { compareVersions, isVersion } from './version.ts';
 
 /** A vulnerability that a source package of a release is known to have. */
 export interface Vulnerability {
@@ -86,7 +86,8 @@ export function knownVulnerabilities(
       const release = Object.hasOwn(releases, suite) ? releases[suite] : undefined;
       if (release === undefined) continue;
       const fixed = release.fixed_version === '' ? undefined : release.fixed_version;
-      if (release.status === 'undetermined') undetermined += 1;
+      const unclear = fixed !== undefined && !isVersion(fixed);
+      if (release.status === 'undetermined' || (release.status === 'resolved' && unclear)) undetermined += 1;
       else if (
         release.status === 'open' ||
         (release.status === 'resolved' && fixed !== undefined && compareVersions(sourceVersion, fixed) < 0)

@@ -1,4 +1,4 @@
-import { ReliveError } from '../core/error.ts';
+import { isReliveError, ReliveError } from '../core/error.ts';
 
 /** The parts of a version (deb-version(7)): [epoch:]upstream[-revision]. */
 export interface Version {
@@ -33,6 +33,17 @@ export function parseVersion(text: string): Version {
     });
   }
   return { epoch, upstream, revision };
+}
+
+/** Whether dpkg takes it for a version. */
+export function isVersion(text: string): boolean {
+  try {
+    parseVersion(text);
+    return true;
+  } catch (error) {
+    if (!isReliveError(error, 'corrupt')) throw error;
+    return false;
+  }
 }
 
 function isDigit(code: number): boolean {

@@ -1,6 +1,6 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { isReliveError } from '../core/error.ts';
+import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { isReliveError, messageOf, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
 import { writeFileAtomic } from '../host/files.ts';
@@ -37,7 +37,7 @@ export interface Enrolment {
  * (EFI_VARIABLE_AUTHENTICATION_2), and where OVMF is installed two variable stores of it with Secure Boot on: one with the
  * keys enrolled, one with Microsoft's in which shim knows db. Nothing of it is secret.
  * @param directory is made unless it is there
- * @throws ReliveError `not-found` for a site without these keys; `tool-missing`, `tool-failed`, `corrupt`
+ * @throws ReliveError `not-found` for a site without these keys; `usage` for a directory that cannot be made; `tool-missing`, `tool-failed`, `corrupt`
  */
 export async function writeEnrolment(
   site: Pick<Site, 'keys'>,
@@ -46,7 +46,19 @@ export async function writeEnrolment(
 ): Promise<Enrolment> {
   const known = await secureBootCertificates(site);
   const target = resolve(directory);
-  await mkdir(target, { recursive: true });
+  try {
+    // Not "recursive" for the last one: Node.js would try for ever where the kernel says ENOENT to it, as in /proc.
+    await mkdir(dirname(target), { recursive: true });
+    await mkdir(target);
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    if ((await stat(target).catch(() => undefined))?.isDirectory() !== true) {
+      throw new ReliveError('usage', `cannot make the directory ${target}: ${messageOf(error)}`, {
+        hint: 'name one that is there, or whose parent is',
+        cause: error,
+      });
+    }
+  }
   const keyOf = (name: SecureBootName, end: string): string =>
     join(secureBootDirectory(site), `${name}.${end}`);
   // The later one counts where firmware has two.
