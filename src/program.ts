@@ -1,7 +1,6 @@
-import { resolve } from 'node:path';
-import { Argument, Command, CommanderError, Option } from 'commander';
-import type { Call, CommandSpec, OptionSpec } from './commands/command.ts';
-import { commands, commonOptions, groups, hiddenCommands, summary } from './commands/table.ts';
+import { CommanderError } from 'commander';
+import type { Call, CommandSpec } from './commands/command.ts';
+import { commandLine } from './commands/command-line.ts';
 import { isReliveError, ReliveError } from './core/error.ts';
 import { version } from './core/version.ts';
 import { interruptSignal } from './host/interrupt.ts';
@@ -17,24 +16,6 @@ import {
 import { chooseReporter } from './report/choose.ts';
 import { confirm } from './report/confirm.ts';
 import type { CommandResult } from './report/reporter.ts';
-
-function optionOf({ flags, description, choices, default: otherwise }: OptionSpec): Option {
-  const option = new Option(flags, description);
-  if (choices !== undefined) option.choices(choices);
-  if (otherwise !== undefined) option.default(otherwise);
-  return option;
-}
-
-/** Adds what every command takes. */
-function withCommonOptions(command: Command): Command {
-  for (const option of commonOptions) command.addOption(optionOf(option));
-  return command.helpOption('-h, --help', 'show this help');
-}
-
-function helpText({ description, examples }: CommandSpec): string {
-  const more = description === undefined ? '' : `\n${description}\n`;
-  return `${more}\nExamples:\n${examples.map(({ command, says }) => `  ${command.padEnd(44)} ${says}`).join('\n')}\n`;
-}
 
 /** What is to be reported of anything that a command threw. */
 function knownError(error: unknown, signal: AbortSignal | undefined): ReliveError {
@@ -92,62 +73,14 @@ async function execute(spec: CommandSpec, parsed: Omit<Call, 'context' | 'confir
   }
 }
 
-/** The command line as commander reads it, made from the table. */
-function makeProgram(done: (status: number) => void): Command {
-  const program = withCommonOptions(new Command('relive'))
-    .description(summary)
-    .version(version, '-V, --version', 'print the version')
-    .showSuggestionAfterError()
-    .exitOverride();
-  const parents = new Map<string, Command>();
-  for (const spec of [...commands, ...hiddenCommands]) {
-    const words = spec.name.split(' ');
-    const leaf = words.at(-1) ?? spec.name;
-    let parent = program;
-    if (words.length > 1) {
-      const group = words[0] ?? '';
-      parent =
-        parents.get(group) ??
-        program
-          .command(group)
-          .description(groups[group] ?? '')
-          .exitOverride();
-      parents.set(group, parent);
-    }
-    const hidden = hiddenCommands.includes(spec);
-    const command = withCommonOptions(parent.command(leaf, { hidden }))
-      .description(spec.summary)
-      .exitOverride();
-    for (const { name, description, choices } of spec.arguments ?? []) {
-      const argument = new Argument(name, description);
-      if (choices !== undefined) argument.choices(choices);
-      command.addArgument(argument);
-    }
-    for (const option of spec.options ?? []) command.addOption(optionOf(option));
-    command.addHelpText('after', helpText(spec));
-    command.action(async () => {
-      const options = command.optsWithGlobals<Record<string, string | boolean | undefined>>();
-      const site = options['site'];
-      done(
-        await execute(spec, {
-          siteDirectory: resolve(typeof site === 'string' ? site : '.'),
-          arguments: command.processedArgs as Call['arguments'],
-          options,
-        }),
-      );
-    });
-  }
-  return program;
-}
-
 /** The exit status of a command line. */
 async function statusOf(argv: readonly string[]): Promise<number> {
   // Whoever read our output is gone (EPIPE): end the work in order.
   process.stdout.on('error', () => process.kill(process.pid, 'SIGTERM'));
   process.stderr.on('error', () => undefined);
   let status = 0;
-  const program = makeProgram((result) => {
-    status = result;
+  const program = commandLine(async (spec, parsed) => {
+    status = await execute(spec, parsed);
   });
   const json = argv.includes('--json');
   const quietOutput = { writeErr: () => undefined };
