@@ -1,34 +1,32 @@
-import { execFileSync, spawnSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseLock } from '../src/site/lock.ts';
-import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
-import { comparison, goal, say } from './report.ts';
-import { best, cli, makeSite, sh } from './site.ts';
+import { debianKeyring } from '../test/fixtures/host-archive.ts';
+import { measureLiveBuild } from './live-build.ts';
+import { comparison, isAsked, part } from './report.ts';
+import { best, cli, makeSite, relive, sh, type Took, timed } from './site.ts';
 
 /*
  * Builds: the profile demo by relive, the same packages out of the same mirror by mmdebstrap and mksquashfs as one would
  * type them, and by live-build, which takes its packages from its own cache. None of them uses the network while it is
  * timed. relive's figures include checking every package, proving what was packed, hash trees, seal and signatures.
- * Environment: RELIVE_BENCH_ROUNDS (2); RELIVE_BENCH_PARTS (relive,hand,live-build; the last one takes some minutes a round).
+ * Environment: RELIVE_BENCH_ROUNDS (2); RELIVE_BENCH_PARTS (hand,live-build; the last one takes some minutes a round).
  */
 
-const parts = new Set((process.env['RELIVE_BENCH_PARTS'] ?? 'relive,hand,live-build').split(','));
-
-interface Measured {
-  readonly what: string;
-  readonly seconds: number;
+/** A build with nothing cached. */
+function measureCold(site: string): Took {
+  return best(
+    () => {
+      for (const name of ['.relive', 'store']) rmSync(join(site, name), { recursive: true, force: true });
+    },
+    () => relive(site, 'build', 'demo'),
+  );
 }
 
-function measureRelive(site: string): Record<'cold' | 'unchanged' | 'overlay' | 'packages', number> {
-  const build = (): void => {
-    execFileSync(process.execPath, [cli, 'build', 'demo', '--offline', '--site', site], { stdio: 'pipe' });
-  };
-  const remove = (): void => {
-    for (const name of ['.relive', 'store']) rmSync(join(site, name), { recursive: true, force: true });
-  };
-  const cold = best(remove, build);
+/** Builds that find some of it in the cache. */
+function measureAgain(site: string): Record<'unchanged' | 'overlay' | 'packages', Took> {
+  const build = (): Took => relive(site, 'build', 'demo');
   const unchanged = best(() => undefined, build);
   const issue = join(site, 'overlays/demo/etc/issue');
   const overlay = best(() => appendFileSync(issue, 'changed\n'), build);
@@ -36,16 +34,16 @@ function measureRelive(site: string): Record<'cold' | 'unchanged' | 'overlay' | 
   const text = readFileSync(profile, 'utf8');
   writeFileSync(profile, text.replace(/^packages:\n/m, 'packages:\n  - tree\n'));
   // Fetches what is missing; then all is at hand.
-  execFileSync(process.execPath, [cli, 'build', 'demo', '--site', site], { stdio: 'pipe' });
+  timed([process.execPath, cli, 'build', 'demo', '--site', site]);
   const packages = best(() => {
     rmSync(join(site, 'store'), { recursive: true, force: true });
     sh('cd .relive/cache/stages && rm -rf packages-* files-* configure-* live-*', site);
   }, build);
-  return { cold, unchanged, overlay, packages };
+  return { unchanged, overlay, packages };
 }
 
 /** What an administrator would type for the same packages, out of the same mirror. */
-function measureByHand(site: string, work: string): number {
+function measureByHand(site: string, work: string): Took {
   const lock = join(site, 'locks/demo.amd64.json');
   const { packages } = parseLock(readFileSync(lock, 'utf8'), lock);
   const names = packages.map(({ name }) => name).join(',');
@@ -66,49 +64,59 @@ function measureByHand(site: string, work: string): number {
   );
 }
 
-/** live-build with the packages of the profile; its second run, which has all it needs in its cache. */
-function measureLiveBuild(work: string): number | undefined {
-  if (spawnSync('lb', ['--version']).status !== 0) return undefined;
-  const directory = join(work, 'live-build');
-  const archive = hostArchive();
-  const wanted = 'dbus iproute2 iputils-ping less libpam-systemd login nano procps systemd-resolved udev';
-  const config = `lb config --mode debian --distribution trixie --architectures amd64 --archive-areas main --mirror-bootstrap ${archive} --mirror-binary ${archive} --linux-flavours cloud-amd64 --apt-recommends false --binary-images iso-hybrid --bootloaders grub-pc,grub-efi --uefi-secure-boot disable --memtest none --firmware-chroot false --firmware-binary false --security false --updates false --chroot-squashfs-compression-type zstd`;
-  sh(
-    `mkdir -p live-build && cd live-build && ${config} && echo ${wanted} > config/package-lists/demo.list.chroot`,
-    work,
-  );
-  sh('lb build', directory);
-  return best(
-    () => sh(`lb clean --all && rm -rf cache/bootstrap && ${config}`, directory),
-    () => sh('lb build', directory),
-    1,
-  );
+const columns = [
+  { name: 'from command to image', unit: 's' },
+  { name: 'processor', unit: 's' },
+] as const;
+
+function row(name: string, { wall, processor }: Took) {
+  return { name, values: [wall, processor] };
 }
 
-comparison('builds', () => {
+async function compareByHand(site: string, work: string): Promise<void> {
+  await part({ bench: 'build', part: 'hand' }, ['mmdebstrap', 'mksquashfs'], (report) => {
+    const hand = measureByHand(site, work);
+    const cold = measureCold(site);
+    const { unchanged, overlay, packages } = measureAgain(site);
+    report.table({
+      title: 'The profile demo',
+      columns: [...columns],
+      rows: [
+        row('mmdebstrap and mksquashfs by hand', hand),
+        row('relive, nothing cached', cold),
+        row('relive, other packages', packages),
+        row('relive, another file in the overlay', overlay),
+        row('relive, nothing changed', unchanged),
+      ],
+      plot: 'from command to image',
+    });
+    report.goal('nothing changed', unchanged.wall, 'at most', 2, 's');
+    report.goal('nothing cached, to mmdebstrap and mksquashfs by hand', cold.wall / hand.wall, 'at most', 1);
+  });
+}
+
+async function compareLiveBuild(site: string, work: string): Promise<void> {
+  await part({ bench: 'build', part: 'live-build' }, ['live-build', 'mksquashfs'], (report) => {
+    const liveBuild = measureLiveBuild(work);
+    if (liveBuild === undefined) throw new Error('live-build is not installed');
+    const cold = measureCold(site);
+    report.table({
+      title: 'The packages of the profile demo',
+      columns: [...columns],
+      rows: [row('live-build, packages in its cache', liveBuild), row('relive, nothing cached', cold)],
+      plot: 'from command to image',
+    });
+    report.goal('live-build to relive', liveBuild.wall / cold.wall, 'at least', 5);
+  });
+}
+
+comparison('builds', async () => {
+  if (!['hand', 'live-build'].some(isAsked)) return;
   const work = mkdtempSync(join(tmpdir(), 'relive-bench-build-'));
   try {
     const site = makeSite(work);
-    const rows: Measured[] = [];
-    const hand = parts.has('hand') ? measureByHand(site, work) : undefined;
-    const liveBuild = parts.has('live-build') ? measureLiveBuild(work) : undefined;
-    if (hand !== undefined) rows.push({ what: 'mmdebstrap and mksquashfs by hand', seconds: hand });
-    if (liveBuild !== undefined) rows.push({ what: 'live-build', seconds: liveBuild });
-    else say('live-build is not installed, or not asked for');
-    if (parts.has('relive')) {
-      const { cold, unchanged, overlay, packages } = measureRelive(site);
-      rows.push(
-        { what: 'relive, cold', seconds: cold },
-        { what: 'relive, other packages', seconds: packages },
-        { what: 'relive, another file in the overlay', seconds: overlay },
-        { what: 'relive, nothing changed', seconds: unchanged },
-      );
-      for (const { what, seconds } of rows) say(`  ${what.padEnd(40)} ${seconds.toFixed(1).padStart(7)} s`);
-      goal('nothing changed', unchanged, 'at most', 2, ' s');
-      if (hand !== undefined) goal('cold, to mmdebstrap and mksquashfs by hand', cold / hand, 'at most', 1);
-      if (liveBuild !== undefined) goal('live-build to cold', liveBuild / cold, 'at least', 5);
-    } else
-      for (const { what, seconds } of rows) say(`  ${what.padEnd(40)} ${seconds.toFixed(1).padStart(7)} s`);
+    await compareByHand(site, work);
+    await compareLiveBuild(site, work);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

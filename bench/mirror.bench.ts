@@ -23,20 +23,20 @@ import { sha256 } from '../src/host/files.ts';
 import { cacheDirectory } from '../test/fixtures/cache.ts';
 import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../test/fixtures/signing.ts';
-import { comparison, goal, say } from './report.ts';
+import { comparison, isAsked, part, type Report } from './report.ts';
+import type { Table } from './result.ts';
 
 /*
  * Mirrors: relive beside curl (no checks), apt-mirror, debmirror, aptly and reprepro, all of which fetch the same upstream from
  * one nginx on the loopback interface, in turn, several rounds; and verification beside sha256sum and openssl.
  * Disks that others use too make the figures worthless: TMPDIR=/dev/shm takes them out of the comparison.
  * Each goal is printed with what was measured. apt-mirror checks nothing, and writes nothing to the disk: relive does both.
- * Environment: RELIVE_BENCH_ROUNDS (3); RELIVE_BENCH_PARTS (sync,verify,memory; million verifies up to a million files, which
- * takes some minutes and 5 GB).
+ * Environment: RELIVE_BENCH_ROUNDS (3); RELIVE_BENCH_PARTS (real,small,verify,memory,million; the last one, only where it is named,
+ * verifies up to a million files, which takes some minutes and 5 GB).
  */
 
 const cli = join(import.meta.dirname, '../dist/cli.cjs');
 const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '3');
-const parts = new Set((process.env['RELIVE_BENCH_PARTS'] ?? 'sync,verify,memory').split(','));
 const host = '127.0.53.2';
 const realPackages = 341;
 const smallPackages = 5000;
@@ -375,8 +375,13 @@ interface Row {
   failure?: string;
 }
 
+/** A figure, if there is one. */
+function known(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
 /** All contestants in turn, round after round: into an empty directory, then once more without changes. */
-function compare(upstream: Upstream, key: SigningKey, work: string, log: string): void {
+function compare(upstream: Upstream, key: SigningKey, work: string, log: string, report: Report): void {
   const rows = new Map<string, Row>();
   for (let round = 0; round < rounds; round += 1) {
     for (const { name, run } of contestants(upstream, key)) {
@@ -397,29 +402,37 @@ function compare(upstream: Upstream, key: SigningKey, work: string, log: string)
     }
   }
   const bytes = upstream.packages.reduce((sum, { size }) => sum + size, 0);
-  say(
-    `\n${upstream.name}: ${upstream.packages.length} packages, ${(bytes / 1e6).toFixed(0)} MB, best of ${rounds}`,
-  );
-  say('                cold     to ours  no changes   requests');
   const fastestOf = (name: string, kind: 'cold' | 'warm'): number =>
     Math.min(...(rows.get(name)?.[kind] ?? []));
   const ours = fastestOf('relive', 'cold');
-  for (const [name, { warm, requests, failure }] of rows) {
-    const fastest = fastestOf(name, 'cold');
-    const again = warm.length === 0 ? '-' : `${fastestOf(name, 'warm').toFixed(2)} s`;
-    const ratio = (fastest / ours).toFixed(2);
-    const failed = failure === undefined ? '' : `   FAILED: ${failure}`;
-    say(
-      `  ${name.padEnd(12)} ${fastest.toFixed(2).padStart(6)} s  ${ratio.padStart(6)}   ${again.padStart(10)}   ${String(requests).padStart(8)}${failed}`,
-    );
-  }
-  goal('apt-mirror to relive', fastestOf('apt-mirror', 'cold') / ours, 'at least', 1);
+  report.table({
+    title: `${upstream.packages.length} packages, ${(bytes / 1e6).toFixed(0)} MB`,
+    columns: [
+      { name: 'into an empty directory', unit: 's' },
+      { name: 'to relive', unit: '' },
+      { name: 'without changes', unit: 's' },
+      { name: 'requests without changes', unit: '' },
+    ],
+    rows: [...rows.keys()].map((name) => ({
+      name,
+      values: [
+        known(fastestOf(name, 'cold')),
+        known(fastestOf(name, 'cold') / ours),
+        known(fastestOf(name, 'warm')),
+        name === 'curl' ? null : (rows.get(name)?.requests ?? null),
+      ],
+    })),
+    plot: 'into an empty directory',
+  });
+  for (const [name, { failure }] of rows)
+    if (failure !== undefined) report.note(`${name} failed: ${failure.split('\n')[0] ?? ''}`);
+  report.goal('apt-mirror to relive', fastestOf('apt-mirror', 'cold') / ours, 'at least', 1);
   for (const name of ['debmirror', 'aptly']) {
-    goal(`${name} to relive`, fastestOf(name, 'cold') / ours, 'at least', 2);
+    report.goal(`${name} to relive`, fastestOf(name, 'cold') / ours, 'at least', 2);
   }
-  goal('without changes', fastestOf('relive', 'warm'), 'at most', 0.15, ' s');
-  goal('requests without changes', rows.get('relive')?.requests ?? 0, 'at most', 1);
-  say(`  node itself starts in ${startOfNode().toFixed(2)} s`);
+  report.goal('without changes', fastestOf('relive', 'warm'), 'at most', 0.15, 's');
+  report.goal('requests without changes', rows.get('relive')?.requests ?? 0, 'at most', 1);
+  report.note(`node itself starts in ${startOfNode().toFixed(2)} s`);
 }
 
 /** What no program on Node.js can go below. */
@@ -440,7 +453,7 @@ function best(run: () => void): number {
 }
 
 /** Verification of the real packages beside sha256sum, and of large files beside what openssl can do. */
-function compareVerify(upstream: Upstream, key: SigningKey, work: string): void {
+function compareVerify(upstream: Upstream, key: SigningKey, work: string, report: Report): void {
   const site = join(work, 'verify');
   mkdirSync(site, { recursive: true });
   const list = join(work, 'sums');
@@ -452,8 +465,16 @@ function compareVerify(upstream: Upstream, key: SigningKey, work: string): void 
   verify();
   const ours = best(verify);
   const theirs = best(() => execFileSync('sha256sum', ['--quiet', '-c', list], { cwd: tree }));
-  say(`\nverify ${upstream.name}, cached: relive ${ours.toFixed(2)} s, sha256sum -c ${theirs.toFixed(2)} s`);
-  goal('sha256sum -c to relive', theirs / ours, 'at least', 4);
+  report.table({
+    title: `${upstream.packages.length} packages, in memory`,
+    columns: [{ name: 'time', unit: 's' }],
+    rows: [
+      { name: 'relive mirror verify', values: [ours] },
+      { name: 'sha256sum -c', values: [theirs] },
+    ],
+    plot: 'time',
+  });
+  report.goal('sha256sum -c to relive', theirs / ours, 'at least', 4);
   rmSync(tree, { recursive: true, force: true });
 
   const large = join(work, 'verify/large');
@@ -473,10 +494,16 @@ function compareVerify(upstream: Upstream, key: SigningKey, work: string): void 
   all();
   const rate = (8 * size) / best(all);
   const limit = opensslRate() * cpus().length;
-  say(
-    `verify 8 files of 1 GiB, cached: ${(rate / 1e9).toFixed(2)} GB/s; openssl speed times ${cpus().length} cores ${(limit / 1e9).toFixed(2)} GB/s`,
-  );
-  goal('relive to openssl', rate / limit, 'at least', 0.8);
+  report.table({
+    title: '8 files of 1 GiB, in memory',
+    columns: [{ name: 'rate', unit: 'GB/s' }],
+    rows: [
+      { name: 'relive mirror verify', values: [rate / 1e9] },
+      { name: `openssl speed, times ${cpus().length} cores`, values: [limit / 1e9] },
+    ],
+    plot: 'rate',
+  });
+  report.goal('relive to openssl', rate / limit, 'at least', 0.8);
   rmSync(large, { recursive: true, force: true });
 }
 
@@ -504,7 +531,12 @@ async function peakMemory(
   return { megabytes: peak / 1000, seconds: (performance.now() - started) / 1000 };
 }
 
-async function measureMemory(work: string): Promise<void> {
+const memoryColumns: Table['columns'] = [
+  { name: 'memory at most', unit: 'MB' },
+  { name: 'time', unit: 's' },
+];
+
+async function measureMemory(work: string, report: Report): Promise<void> {
   const site = join(work, 'memory');
   mkdirSync(site, { recursive: true });
   const repository = {
@@ -515,19 +547,22 @@ async function measureMemory(work: string): Promise<void> {
   };
   writeFileSync(join(site, 'relive.yaml'), stringify({ version: 1, repositories: { debian: repository } }));
   const { megabytes, seconds: time } = await peakMemory(site, ['mirror', 'sync']);
-  say(
-    `\nsync of the indices of trixie main: ${megabytes.toFixed(0)} MB of memory at most, ${time.toFixed(1)} s`,
-  );
-  goal('memory', megabytes, 'at most', 250, ' MB');
+  report.table({
+    title: 'Sync of the indices of trixie main, nothing of the pool',
+    columns: memoryColumns,
+    rows: [{ name: 'relive mirror sync', values: [megabytes, time] }],
+  });
+  report.goal('memory', megabytes, 'at most', 250, 'MB');
   rmSync(site, { recursive: true, force: true });
 }
 
-async function measureMillion(key: SigningKey, work: string): Promise<void> {
+async function measureMillion(key: SigningKey, work: string, report: Report): Promise<void> {
   const root = join(work, 'million');
   const site = join(work, 'million-site');
   mkdirSync(site, { recursive: true });
   let made = 0;
   const packages: Package[] = [];
+  const rows: Table['rows'] = [];
   for (const count of [100_000, 300_000, 1_000_000]) {
     for (; made < count; made += 1) {
       const path = `pool/main/p/p${made % 4000}/p${made}_1.0_amd64.deb`;
@@ -541,8 +576,9 @@ async function measureMillion(key: SigningKey, work: string): Promise<void> {
     publish(root, key, packages);
     const args = ['mirror', 'verify', root, '--keyring', key.keyring];
     const { megabytes, seconds: time } = await peakMemory(site, args);
-    say(`verify ${count} files: ${time.toFixed(1)} s, ${megabytes.toFixed(0)} MB of memory at most`);
+    rows.push({ name: `${count} files`, values: [megabytes, time] });
   }
+  report.table({ title: 'Verification of many small files', columns: memoryColumns, rows });
   rmSync(root, { recursive: true, force: true });
 }
 
@@ -556,21 +592,32 @@ comparison('mirrors', async () => {
       root: join(cache, 'www', name),
       packages,
     });
-    if (parts.has('sync') || parts.has('verify')) {
+    const peers = ['curl', 'apt-mirror', 'debmirror', 'aptly', 'reprepro', 'nginx'];
+    if (['real', 'small', 'verify'].some(isAsked)) {
       const real = upstream('real', realUpstream(join(cache, 'www/real'), key));
-      if (parts.has('sync')) {
+      if (['real', 'small'].some(isAsked)) {
         const small = upstream('small', smallUpstream(join(cache, 'www/small'), key, smallPackages));
         const server = await startServer(join(cache, 'www'), work);
         try {
-          for (const one of [real, small]) compare(one, key, work, server.log);
+          for (const one of [real, small])
+            await part({ bench: 'mirror', part: one.name }, peers, (report) =>
+              compare(one, key, work, server.log, report),
+            );
         } finally {
           server.stop();
         }
       }
-      if (parts.has('verify')) compareVerify(real, key, work);
+      await part({ bench: 'mirror', part: 'verify' }, ['sha256sum', 'openssl'], (report) =>
+        compareVerify(real, key, work, report),
+      );
     }
-    if (parts.has('memory')) await measureMemory(work);
-    if (parts.has('million')) await measureMillion(key, work);
+    await part({ bench: 'mirror', part: 'memory' }, [], async (report) => await measureMemory(work, report));
+    if (process.env['RELIVE_BENCH_PARTS'] !== undefined)
+      await part(
+        { bench: 'mirror', part: 'million' },
+        [],
+        async (report) => await measureMillion(key, work, report),
+      );
   } finally {
     key.remove();
     rmSync(work, { recursive: true, force: true });

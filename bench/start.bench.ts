@@ -1,17 +1,29 @@
-import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
-import { bench, describe } from 'vitest';
+import { comparison, part } from './report.ts';
+import { cli, least, timed } from './site.ts';
 
-const cli = join(import.meta.dirname, '../dist/cli.cjs');
+/* What a user waits for before anything happens; bare Node.js is the least it could be. */
 
-function node(...args: readonly string[]): void {
-  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(stderr);
+const rounds = 20;
+
+function row(name: string, ...args: readonly string[]) {
+  const { wall, processor } = least(Array.from({ length: rounds }, () => timed([process.execPath, ...args])));
+  return { name, values: [wall, processor] };
 }
 
-/** What a user waits for before anything happens; bare Node.js is the least it could be. */
-describe('start', () => {
-  bench('node --eval 0', () => node('--eval', '0'));
-  bench('relive --version', () => node(cli, '--version'));
-  bench('relive --help', () => node(cli, '--help'));
+comparison('start', async () => {
+  await part({ bench: 'start', part: 'start' }, [], (report) => {
+    report.table({
+      title: 'From command to exit',
+      columns: [
+        { name: 'time', unit: 's' },
+        { name: 'processor', unit: 's' },
+      ],
+      rows: [
+        row('node --eval 0', '--eval', '0'),
+        row('relive --version', cli, '--version'),
+        row('relive --help', cli, '--help'),
+      ],
+      plot: 'time',
+    });
+  });
 });
