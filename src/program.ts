@@ -3,6 +3,7 @@ import type { Call, CommandSpec } from './commands/command.ts';
 import { commandLine } from './commands/command-line.ts';
 import { isReliveError, ReliveError } from './core/error.ts';
 import { version } from './core/version.ts';
+import { explainRefusal } from './host/files.ts';
 import { interruptSignal } from './host/interrupt.ts';
 import {
   enterMountNamespace,
@@ -22,6 +23,8 @@ function knownError(error: unknown, signal: AbortSignal | undefined): ReliveErro
   if (isReliveError(error)) return error;
   // What Node.js throws from an aborted call is its own AbortError; why it was aborted is what counts.
   if (signal?.aborted === true && isReliveError(signal.reason)) return signal.reason;
+  const refused = explainRefusal(error);
+  if (refused !== undefined) return refused;
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return new ReliveError('bug', `this should not happen, it is a bug of relive ${version}\n${stack}`, {
     cause: error,

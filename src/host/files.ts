@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { ReliveError, systemCode } from '../core/error.ts';
+import { messageOf, ReliveError, systemCode } from '../core/error.ts';
 
 const readBuffer = 1024 * 1024;
 
@@ -33,6 +33,55 @@ export async function syncDirectory(path: string): Promise<void> {
   await sync(path, constants.O_RDONLY | constants.O_DIRECTORY);
 }
 
+/** What the kernel says where somebody may not do something, or a path cannot be what it is used as. */
+const refusals: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'the file system is read-only',
+  EISDIR: 'it is a directory',
+  ELOOP: 'too many symbolic links',
+  ENAMETOOLONG: 'the name is too long',
+  ENOTDIR: 'a part of the path is no directory',
+};
+
+/**
+ * The error for the user where a file operation was refused for a reason that lies in the path or in who runs relive;
+ * undefined for any other error.
+ */
+export function explainRefusal(error: unknown): ReliveError | undefined {
+  const reason = refusals[systemCode(error) ?? ''];
+  if (reason === undefined || !(error instanceof Error) || !('path' in error)) return undefined;
+  const operation = 'syscall' in error ? ` (${String(error.syscall)})` : '';
+  return new ReliveError('usage', `${String(error.path)}: ${reason}${operation}`, {
+    hint: 'ls -ld shows whose it is and what it is; name another, or run relive as a user who may',
+    cause: error,
+  });
+}
+
+/**
+ * Makes a directory and what is missing above it. Not by the option `recursive` of Node.js, which tries for ever where the
+ * kernel says ENOENT of a directory whose parent is there, as in /proc.
+ * @throws ReliveError `usage` where no directory can be made
+ */
+export async function makeDirectories(path: string, mode?: number): Promise<void> {
+  const isDirectory = async (): Promise<boolean> => (await ifThere(stat(path)))?.isDirectory() === true;
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'ENOENT' && !(await exists(dirname(path)))) {
+      await makeDirectories(dirname(path), mode);
+      await makeDirectories(path, mode);
+    } else if (!(await isDirectory())) {
+      if (code !== 'EEXIST' && code !== 'ENOENT') throw error;
+      throw new ReliveError('usage', `cannot make the directory ${path}: ${messageOf(error)}`, {
+        hint: 'name one that is there, or whose parent is',
+        cause: error,
+      });
+    }
+  }
+}
+
 /**
  * Writes a file so that it appears complete or not at all: temporary name, fsync, rename, fsync of the directory.
  * @throws ReliveError `disk-full`
@@ -44,7 +93,7 @@ export async function writeFileAtomic(
 ): Promise<void> {
   const temporary = temporaryBeside(path);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeDirectories(dirname(path));
     const handle = await open(temporary, 'wx', options.mode ?? 0o644);
     try {
       // Wanted exactly, whatever the umask.

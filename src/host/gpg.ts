@@ -1,8 +1,8 @@
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { exists } from './files.ts';
+import { exists, makeDirectories } from './files.ts';
 import { run } from './process.ts';
 
 /** The room for a socket's path (unix(7)): gpg-agent's sockets lie in the home. */
@@ -43,8 +43,8 @@ async function gpg(
 /** Makes the home, readable by its owner alone. */
 async function makeHome(home: string): Promise<void> {
   requireSocketRoom(home);
-  await mkdir(dirname(home), { recursive: true });
-  await mkdir(home, { recursive: true, mode: 0o700 });
+  await makeDirectories(dirname(home));
+  await makeDirectories(home, 0o700);
   await chmod(home, 0o700);
 }
 

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
-import { mkdir, open, readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { makeDirectories } from './files.ts';
 import { requireTool } from './tools.ts';
 
 export interface Lock {
@@ -79,7 +80,7 @@ export async function takeLock(
   context: Context,
   options: LockOptions = {},
 ): Promise<Lock> {
-  await mkdir(dirname(path), { recursive: true });
+  await makeDirectories(dirname(path));
   const handle = await open(path, 'a+', 0o600);
   const alone = options.shared !== true;
   try {

@@ -1,6 +1,7 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, messageOf } from '../core/error.ts';
+import { makeDirectories } from './files.ts';
 import { run } from './process.ts';
 import { SourceFailure } from './source-failure.ts';
 
@@ -37,7 +38,7 @@ export async function rsyncFiles(
   const [first = ''] = urls;
   const { base } = split(first);
   const paths = new Map(urls.map((url) => [url, split(url).path]));
-  await mkdir(directory, { recursive: true });
+  await makeDirectories(directory);
   const limit =
     options.bandwidth === undefined ? [] : [`--bwlimit=${Math.max(1, Math.floor(options.bandwidth / 1024))}`];
   let status: number;

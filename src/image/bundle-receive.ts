@@ -4,7 +4,7 @@ import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
-import { exists } from '../host/files.ts';
+import { exists, makeDirectories } from '../host/files.ts';
 import { applyPatch } from '../host/patch.ts';
 import type { TarReader } from '../host/tar.ts';
 import { type BundledLayer, type BundleEntry, headFiles } from './bundle.ts';
@@ -26,7 +26,7 @@ export async function receive(
   context: Context,
 ): Promise<void> {
   const directory = receivedDirectory(store);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectories(directory, 0o700);
   const staged = join(directory, image.name);
   await removeAllBut(directory, known);
   await mkdir(staged);

@@ -1,8 +1,15 @@
-import { link, mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { link, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { directoryNames, exists, ifThere, syncDirectory, writeFileAtomic } from '../host/files.ts';
+import {
+  directoryNames,
+  exists,
+  ifThere,
+  makeDirectories,
+  syncDirectory,
+  writeFileAtomic,
+} from '../host/files.ts';
 import { type Lock, takeLock, tryLock } from '../host/lock.ts';
 import { boots, type Manifest, type ManifestLayer } from './manifest.ts';
 import { type ImageName, imageName, parseImageName } from './name.ts';
@@ -128,7 +135,7 @@ export async function makeCandidate(
   added: readonly PackedLayer[],
 ): Promise<Candidate> {
   const making = join(storePaths.temporary(store), 'candidate');
-  await mkdir(storePaths.layers(making), { recursive: true });
+  await makeDirectories(storePaths.layers(making));
   const fresh = new Set(added.map(({ layer }) => layer.digest));
   for (const layer of stack) {
     if (fresh.has(layer.digest)) continue;
@@ -137,7 +144,7 @@ export async function makeCandidate(
   }
   await publishImage(making, name, staged, stack, added);
   const own = join(storePaths.candidates(store), imageName(name));
-  await mkdir(storePaths.candidates(store), { recursive: true });
+  await makeDirectories(storePaths.candidates(store));
   await rename(making, own);
   await syncDirectory(storePaths.candidates(store));
   const directory = storePaths.image(own, name);

@@ -1,10 +1,10 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { directoryNames, sha256, syncDirectory, syncFile } from '../host/files.ts';
+import { directoryNames, makeDirectories, sha256, syncDirectory, syncFile } from '../host/files.ts';
 import { signClear } from '../host/gpg.ts';
 import { verifyClearsigned, verifyDetached } from '../host/gpgv.ts';
 import type { Site } from '../site/site.ts';
@@ -157,7 +157,7 @@ export async function setChannel(
       issued: now.toISOString(),
       expires: new Date(now.getTime() + days * 86_400_000).toISOString(),
     };
-    await mkdir(join(file, '..'), { recursive: true });
+    await makeDirectories(join(file, '..'));
     await withScratchDirectory(join(file, '..'), async (scratch) => {
       const [text, signed] = [join(scratch, 'channel'), join(scratch, 'channel.asc')];
       await writeFile(text, `${JSON.stringify(made, undefined, 2)}\n`);

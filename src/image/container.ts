@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { lstat, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -14,6 +14,7 @@ import {
   entryExists,
   exists,
   explainDiskFull,
+  makeDirectories,
   sha256,
   syncDirectory,
   syncFile,
@@ -114,7 +115,7 @@ interface OciParts {
 async function writeOci({ image, manifest, root, tree, scratch }: OciParts, context: Context): Promise<void> {
   const layout = join(scratch, 'oci');
   const blobs = join(layout, 'blobs/sha256');
-  await mkdir(blobs, { recursive: true });
+  await makeDirectories(blobs);
   const addText = async (mediaType: string, value: object) => {
     const text = JSON.stringify(value);
     const digest = sha256(text);

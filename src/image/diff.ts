@@ -1,9 +1,8 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { compareVersions } from '../debian/version.ts';
-import { digestFile } from '../host/files.ts';
+import { digestFile, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { findTool } from '../host/tools.ts';
 import { compareTrees, type TreeDifference } from '../rootfs/compare.ts';
@@ -159,7 +158,7 @@ async function compareInitrds(
   }
   const unpack = async ({ directory }: StoredImage, name: string): Promise<string> => {
     const target = join(scratch, name);
-    await mkdir(target, { recursive: true });
+    await makeDirectories(target);
     await run('unmkinitramfs', [join(directory, 'initrd.img'), target], context);
     return target;
   };

@@ -1,9 +1,9 @@
-import { chmod, cp, lstat, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, cp, lstat, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Document, parseDocument } from 'yaml';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { exists } from '../host/files.ts';
+import { exists, makeDirectories } from '../host/files.ts';
 import { type Site, siteFile } from '../site/site.ts';
 import { isArmouredKey } from '../site/syntax.ts';
 import { publicKeysFile } from './keys.ts';
@@ -25,7 +25,7 @@ const privateKey = /-----BEGIN [A-Z0-9 ]*PRIVATE KEY/;
  */
 export async function writePublicSite(site: Site, directory: string, context: Context): Promise<void> {
   const target = join(directory, siteHome);
-  await mkdir(target, { recursive: true, mode: 0o755 });
+  await makeDirectories(target, 0o755);
   for (const name of copied) {
     const source = join(site.directory, name);
     if (!(await exists(source))) continue;
@@ -37,7 +37,7 @@ export async function writePublicSite(site: Site, directory: string, context: Co
   }
   const put = async (path: string, content: string | Buffer): Promise<void> => {
     const file = join(target, path);
-    await mkdir(join(file, '..'), { recursive: true, mode: 0o755 });
+    await makeDirectories(join(file, '..'), 0o755);
     await writeFile(file, content);
     await chmod(file, 0o644);
   };

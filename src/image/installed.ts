@@ -1,10 +1,11 @@
-import { mkdir, readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { licencesIn } from '../debian/copyright.ts';
 import { type InstalledPackage, installedPackages } from '../debian/status.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
+import { makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import type { Manifest } from './manifest.ts';
 import { storedLayers } from './mount.ts';
@@ -46,7 +47,7 @@ export async function packagesInImage(
     const trees: string[] = [];
     for (const [index, { file }] of storedLayers(store, manifest).entries()) {
       const tree = join(scratch, String(index));
-      await mkdir(tree, { recursive: true });
+      await makeDirectories(tree);
       await run(
         'unsquashfs',
         [

@@ -1,9 +1,9 @@
-import { chmod, cp, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, cp, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { stringify } from 'yaml';
 import { ReliveError } from '../core/error.ts';
 import { home } from '../core/home.ts';
-import { exists } from '../host/files.ts';
+import { exists, makeDirectories } from '../host/files.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import { trustedKeys } from './keys.ts';
@@ -30,7 +30,7 @@ export async function writeLivePart(
 ): Promise<void> {
   const put = async (path: string, text: string, mode: number): Promise<void> => {
     const file = join(directory, path);
-    await mkdir(dirname(file), { recursive: true, mode: 0o755 });
+    await makeDirectories(dirname(file), 0o755);
     await writeFile(file, text);
     await chmod(file, mode);
   };

@@ -1,8 +1,8 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { sha256, writeFileAtomic } from '../host/files.ts';
+import { makeDirectories, sha256, writeFileAtomic } from '../host/files.ts';
 import { syncIndices } from '../mirror/indices.ts';
 import { layoutOf, type MirroredSuite } from '../mirror/repository.ts';
 import type { AptSource } from '../rootfs/apt.ts';
@@ -118,7 +118,7 @@ export function aptSources(
 /** apt wants keyrings as files: keys that stand in relive.yaml are written to one. */
 export async function keyringFile({ name, signedBy }: Repository, scratch: string): Promise<string> {
   if (!isArmouredKey(signedBy)) return signedBy;
-  await mkdir(scratch, { recursive: true, mode: 0o700 });
+  await makeDirectories(scratch, 0o700);
   const file = join(scratch, `${name}.asc`);
   await writeFile(file, signedBy);
   return file;

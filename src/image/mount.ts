@@ -1,6 +1,7 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
+import { makeDirectories } from '../host/files.ts';
 import { mountStack, openSquashfs, unmount } from '../rootfs/stack.ts';
 import type { Manifest, ManifestLayer } from './manifest.ts';
 import { storePaths } from './store.ts';
@@ -35,7 +36,7 @@ export async function withStack<T>(
   context: Context,
   use: (root: string) => Promise<T>,
 ): Promise<T> {
-  await mkdir(scratch, { recursive: true });
+  await makeDirectories(scratch);
   const lower: string[] = [];
   const mounted: string[] = [];
   try {

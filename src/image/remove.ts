@@ -1,8 +1,8 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { directoryNames, ifThere, syncDirectory } from '../host/files.ts';
+import { directoryNames, ifThere, makeDirectories, syncDirectory } from '../host/files.ts';
 import { listChannels } from './channel.ts';
 import { bytesOf, findImage, lockStore, removeOrphans, type StoredImage, storePaths } from './store.ts';
 
@@ -29,7 +29,7 @@ export async function pinImage(store: string, wanted: string, pin: boolean): Pro
   const image = await findImage(store, wanted);
   const file = storePaths.pin(store, image.name);
   if (pin) {
-    await mkdir(join(file, '..'), { recursive: true });
+    await makeDirectories(join(file, '..'));
     await writeFile(file, '');
     await syncDirectory(join(file, '..'));
   } else await rm(file, { force: true });
@@ -88,7 +88,7 @@ export async function removeImages(
   const lock = await lockStore(store, context);
   try {
     const trash = storePaths.temporary(store);
-    await mkdir(trash, { recursive: true, mode: 0o700 });
+    await makeDirectories(trash, 0o700);
     let bytes = 0;
     for (const image of images) {
       context.signal.throwIfAborted();

@@ -1,9 +1,9 @@
 import { randomUUID, sign, X509Certificate } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { entryExists, syncDirectory } from '../host/files.ts';
+import { entryExists, makeDirectories, syncDirectory } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import type { Site } from '../site/site.ts';
 import type { Signer } from './authenticode.ts';
@@ -81,7 +81,7 @@ export async function createSecureBootKeys(
   }
   const token = options.token === undefined ? undefined : parseTokenKey(options.token);
   if (token !== undefined) await requirePrivatePin(token.pinFile);
-  await mkdir(site.keys, { recursive: true });
+  await makeDirectories(site.keys);
   const made = await mkdtemp(join(site.keys, '.tmp-secure-boot-'));
   try {
     for (const name of secureBootNames) {

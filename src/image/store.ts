@@ -1,4 +1,4 @@
-import { chmod, link, lstat, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, link, lstat, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
@@ -7,6 +7,7 @@ import {
   directoryNames,
   exists,
   isAbsent,
+  makeDirectories,
   syncDirectory,
   syncFile,
   writeFileAtomic,
@@ -112,7 +113,7 @@ export async function stagingDirectory(store: string): Promise<string> {
   const directory = storePaths.temporary(store);
   await rm(directory, { recursive: true, force: true });
   await removeOrphans(store);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectories(directory, 0o700);
   return directory;
 }
 
@@ -212,7 +213,7 @@ export async function publishImage(
   stack: readonly ManifestLayer[],
   added: readonly PackedLayer[],
 ): Promise<StoredImage> {
-  await mkdir(storePaths.layers(store), { recursive: true });
+  await makeDirectories(storePaths.layers(store));
   for (const { layer, file, tree } of added) {
     await addFile(storePaths.layer(store, layer), layer.digest, file);
     await addFile(storePaths.verity(store, layer), layer.verity.digest, tree);
@@ -220,7 +221,7 @@ export async function publishImage(
   await writeFileAtomic(storePaths.stack(store, imageName(name)), stackText(stack));
   await syncDirectory(storePaths.layers(store));
   const directory = storePaths.image(store, name);
-  await mkdir(join(directory, '..'), { recursive: true });
+  await makeDirectories(join(directory, '..'));
   await chmod(staged, 0o755);
   await shareBootFiles(store, imageName(name), staged);
   await syncFiles(staged);

@@ -1,8 +1,8 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Context, WorkEvent } from '../core/event.ts';
-import { writeFileAtomic } from '../host/files.ts';
+import { makeDirectories, writeFileAtomic } from '../host/files.ts';
 import type { Site } from '../site/site.ts';
 import type { BuildResult } from './build.ts';
 
@@ -45,7 +45,7 @@ function timingsFile(cache: string, image: string): string {
 /** Keeps the timings of an image that was built. */
 async function writeTimings(cache: string, image: string, timings: readonly Timing[]): Promise<void> {
   const file = timingsFile(cache, image);
-  await mkdir(join(file, '..'), { recursive: true, mode: 0o700 });
+  await makeDirectories(join(file, '..'), 0o700);
   await writeFileAtomic(file, `${JSON.stringify(timings, undefined, 2)}\n`);
 }
 

@@ -1,8 +1,8 @@
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ReliveError } from '../core/error.ts';
-import { directoryNames, ifThere, writeFileAtomic } from '../host/files.ts';
+import { directoryNames, ifThere, makeDirectories, writeFileAtomic } from '../host/files.ts';
 
 const entry = z.strictObject({
   path: z.string(),
@@ -79,7 +79,7 @@ const file = 'journal.json';
 
 /** Writes a journal so that it is there as a whole, whatever happens. Only root may read it: shadow(5) is in it. */
 export async function writeJournal(directory: string, journal: Journal): Promise<void> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectories(directory, 0o700);
   await writeFileAtomic(join(directory, file), `${JSON.stringify(journal)}\n`, { mode: 0o600 });
 }
 

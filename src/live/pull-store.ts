@@ -1,10 +1,9 @@
-import { mkdir } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { megabytes } from '../core/megabytes.ts';
-import { freeBytes } from '../host/files.ts';
+import { freeBytes, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { mountAt } from './mounts.ts';
 import { configuredStore, type LivePlaces, livePlaces, storeAtHand } from './running.ts';
@@ -49,7 +48,7 @@ async function mediumStore(places: LivePlaces, context: Context): Promise<Target
 /** A store in RAM, in a file system of its own. */
 async function ramStore(places: LivePlaces, context: Context): Promise<TargetStore> {
   const store = join(places.home, 'store');
-  await mkdir(store, { recursive: true, mode: 0o755 });
+  await makeDirectories(store, 0o755);
   if ((await mountAt(store, places)) === undefined) {
     await run('mount', ['-t', 'tmpfs', '-o', 'mode=755,size=95%', 'tmpfs', store], {
       signal: context.signal,
@@ -69,12 +68,12 @@ export async function targetStore(
   places: LivePlaces = livePlaces,
 ): Promise<TargetStore> {
   if (given !== undefined) {
-    await mkdir(given, { recursive: true });
+    await makeDirectories(given);
     return { store: given, inRam: false, release: nothing };
   }
   const configured = await configuredStore(places);
   if (configured !== undefined) {
-    await mkdir(configured, { recursive: true });
+    await makeDirectories(configured);
     return { store: configured, inRam: false, release: nothing };
   }
   return (await mediumStore(places, context)) ?? (await ramStore(places, context));

@@ -1,10 +1,10 @@
-import { mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { addressOf, type DownloadRequest, Transport } from '../host/download.ts';
-import { exists, sha256, syncDirectory, syncFile, writeFileAtomic } from '../host/files.ts';
+import { exists, makeDirectories, sha256, syncDirectory, syncFile, writeFileAtomic } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
 import { takeLock } from '../host/lock.ts';
 import { type Channel, channelPath, largestChannel, readChannel, requireCurrent } from '../image/channel.ts';
@@ -205,7 +205,7 @@ async function hasSize(path: string, size: number): Promise<boolean> {
  */
 async function missingParts(parts: readonly Part[], { target, at }: PullOptions): Promise<Part[]> {
   const live = storePaths.layers(target.store);
-  await mkdir(live, { recursive: true });
+  await makeDirectories(live);
   const missing: Part[] = [];
   for (const part of parts) {
     const own = join(live, part.name);
@@ -325,7 +325,7 @@ async function publish(
   for (const file of await readdir(staging)) await syncFile(join(staging, file));
   await syncDirectory(staging);
   const directory = storePaths.image(store, name);
-  await mkdir(dirname(directory), { recursive: true });
+  await makeDirectories(dirname(directory));
   await rename(staging, directory);
   await syncDirectory(dirname(directory));
   await syncDirectory(storePaths.images(store));
@@ -346,7 +346,7 @@ export async function pullImage(options: PullOptions, context: Context): Promise
   const source = new Source(transport, from, context);
   try {
     const temporary = join(store, '.pull');
-    await mkdir(temporary, { recursive: true, mode: 0o700 });
+    await makeDirectories(temporary, 0o700);
     const channel =
       wanted.by === 'channel' ? await fetchChannel(source, wanted, temporary, options, context) : undefined;
     const name = await nameOf(source, wanted, channel);
@@ -356,7 +356,7 @@ export async function pullImage(options: PullOptions, context: Context): Promise
       if (other !== image.name) await rm(join(temporary, other), { recursive: true, force: true });
     }
     const staging = join(temporary, image.name);
-    await mkdir(staging, { recursive: true });
+    await makeDirectories(staging);
     const { manifest, digest } = await fetchManifest(source, name, staging, options, context);
     if (channel !== undefined && channel.manifest !== digest) {
       throw new ReliveError(

@@ -17,7 +17,7 @@ import { setImmediate } from 'node:timers/promises';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { megabytes } from '../core/megabytes.ts';
-import { explainDiskFull, freeBytes } from '../host/files.ts';
+import { explainDiskFull, freeBytes, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { directoryType } from '../rootfs/delta.ts';
 import { bytesOfPath, entryStatus } from '../rootfs/tree.ts';
@@ -50,7 +50,7 @@ export async function copyEntries(
   target: string,
   context: Context,
 ): Promise<void> {
-  await mkdir(target, { recursive: true, mode: 0o700 });
+  await makeDirectories(target, 0o700);
   const copy = ['cp', '--archive', '--no-dereference', '--parents', '--target-directory', target, '--'];
   // In as few calls as may be: names of one file are one in the copy when one call copies them.
   await run('xargs', ['--null', '--no-run-if-empty', '--max-chars', '1000000', ...copy], {
@@ -130,7 +130,7 @@ export async function stageChanges(
       if ('root' in from) copies.set(from.root, [...(copies.get(from.root) ?? []), from.path]);
       else {
         const file = join(staging, change.path);
-        await mkdir(dirname(file), { recursive: true });
+        await makeDirectories(dirname(file));
         const now = await lstat(join(root, change.path));
         await writeFile(file, from.text, { mode: 0o600 });
         lchownSync(file, now.uid, now.gid);

@@ -1,9 +1,9 @@
-import { mkdir, open, rename } from 'node:fs/promises';
+import { open, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { openAlone, rereadPartitions } from '../host/disk.ts';
-import { explainDiskFull, freeBytes, syncDirectory } from '../host/files.ts';
+import { explainDiskFull, freeBytes, makeDirectories, syncDirectory } from '../host/files.ts';
 import type { Site } from '../site/site.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
 import { installGrub, mediumGrub, mediumKeys } from './disk-grub.ts';
@@ -153,7 +153,7 @@ async function makeMedium(
   await withDisk(path, async (disk) => await wipeEnds(disk, sectors * sectorSize));
   const store = { path, extent: layout.store, mode: 'write' } as const;
   const fill = async (root: string): Promise<void> => {
-    await mkdir(root, { recursive: true });
+    await makeDirectories(root);
     // Nothing starts from a medium that is being made.
     await fillStore(await planFill(site.store, wanted, root, false), root, settled, context);
   };

@@ -1,9 +1,9 @@
-import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
-import { isReliveError, messageOf, ReliveError, systemCode } from '../core/error.ts';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { isReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { writeFileAtomic } from '../host/files.ts';
+import { makeDirectories, writeFileAtomic } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import {
   type SecureBootName,
@@ -46,19 +46,7 @@ export async function writeEnrolment(
 ): Promise<Enrolment> {
   const known = await secureBootCertificates(site);
   const target = resolve(directory);
-  try {
-    // Not "recursive" for the last one: Node.js would try for ever where the kernel says ENOENT to it, as in /proc.
-    await mkdir(dirname(target), { recursive: true });
-    await mkdir(target);
-  } catch (error) {
-    if (systemCode(error) === undefined) throw error;
-    if ((await stat(target).catch(() => undefined))?.isDirectory() !== true) {
-      throw new ReliveError('usage', `cannot make the directory ${target}: ${messageOf(error)}`, {
-        hint: 'name one that is there, or whose parent is',
-        cause: error,
-      });
-    }
-  }
+  await makeDirectories(target);
   const keyOf = (name: SecureBootName, end: string): string =>
     join(secureBootDirectory(site), `${name}.${end}`);
   // The later one counts where firmware has two.

@@ -1,9 +1,9 @@
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { takeNameAway, withScratchDirectory } from '../host/anonymous.ts';
-import { exists, ifThere } from '../host/files.ts';
+import { exists, ifThere, makeDirectories } from '../host/files.ts';
 import { loopbackConfiguration } from '../image/boot-entry.ts';
 import { publicKeysFile } from '../image/keys.ts';
 import { boots, layerFile, verityFile } from '../image/manifest.ts';
@@ -94,7 +94,7 @@ export async function exportIso(
   const image = await findImage(source.store, name);
   const options = await isoOptions(source, image, context);
   const file = output === undefined ? isoFileOf(source.store, image.name) : resolve(output);
-  if (output === undefined) await mkdir(dirname(file), { recursive: true });
+  if (output === undefined) await makeDirectories(dirname(file));
   else await requireDirectory(dirname(file));
   const { bytes } = await inStage(context, isoStage, async () => {
     return await writeIso({ ...options, output: file }, context);
@@ -148,7 +148,7 @@ export async function withBootableIso<T>(
     return await work({ file, image: image.name, architecture });
   }
   const options = await isoOptions(site, image, context);
-  await mkdir(dirname(file), { recursive: true });
+  await makeDirectories(dirname(file));
   const nameless = await inStage(context, isoStage, async () => {
     return await withScratchDirectory(dirname(file), async (scratch) => {
       const made = join(scratch, 'medium.iso');

@@ -8,6 +8,7 @@ import {
   exists,
   explainDiskFull,
   ifThere,
+  makeDirectories,
   syncDirectory,
   writeFileAtomic,
 } from '../host/files.ts';
@@ -295,9 +296,9 @@ export async function fillStore(
 ): Promise<void> {
   const temporary = storePaths.temporary(root);
   await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { recursive: true });
+  await makeDirectories(temporary);
   for (const directory of [storePaths.layers(root), storePaths.images(root)])
-    await mkdir(directory, { recursive: true });
+    await makeDirectories(directory);
   await inStage(context, copyStage, async () => {
     let done = 0;
     const progress = (item: string) => (bytes: number) => {
@@ -355,7 +356,7 @@ async function copyImage(
 /** Puts it where it belongs. */
 async function showImage(image: StoredImage, root: string, temporary: string): Promise<void> {
   const target = storePaths.image(root, image);
-  await mkdir(dirname(target), { recursive: true });
+  await makeDirectories(dirname(target));
   // A damaged one of that name.
   if (await exists(target)) await rename(target, join(temporary, `old-${image.name}`));
   await rename(join(temporary, image.name), target);
@@ -393,7 +394,7 @@ export async function removeImages(
   if (images.length === 0) return;
   const temporary = storePaths.temporary(root);
   await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { recursive: true });
+  await makeDirectories(temporary);
   for (const image of images) {
     await rename(storePaths.image(root, image), join(temporary, `gone-${image.name}`));
     await syncDirectory(dirname(storePaths.image(root, image)));
@@ -422,7 +423,7 @@ export async function unneededFiles(
 export async function sweepStore(root: string, wanted: readonly WantedImage[] = []): Promise<void> {
   const unneeded = await unneededFiles(root, wanted);
   for (const name of unneeded) await rm(join(root, name), { recursive: true, force: true });
-  await mkdir(storePaths.images(root), { recursive: true });
+  await makeDirectories(storePaths.images(root));
   for (const profile of await readdir(storePaths.images(root))) {
     const directory = join(storePaths.images(root), profile);
     if ((await stat(directory)).isDirectory() && (await readdir(directory)).length === 0) {

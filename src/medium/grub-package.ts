@@ -1,10 +1,10 @@
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import type { PackageEntry } from '../debian/packages.ts';
 import { compareVersions } from '../debian/version.ts';
-import { digestFile, exists } from '../host/files.ts';
+import { digestFile, exists, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { packageFile } from '../image/lock.ts';
 import type { Manifest } from '../image/manifest.ts';
@@ -193,7 +193,7 @@ async function unpacked(
       hint: `relive mirror repair ${repository.name}`,
     });
   }
-  await mkdir(home, { recursive: true });
+  await makeDirectories(home);
   const made = await mkdtemp(join(home, '.tmp-'));
   try {
     await run('dpkg-deb', ['--extract', file, made], context);

@@ -1,7 +1,8 @@
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { unmount } from '../rootfs/stack.ts';
 import type { DiskBytes } from './bytes.ts';
@@ -80,7 +81,7 @@ export async function withMountedStore<T>(
   work: (root: string, settle: Settle) => Promise<T>,
 ): Promise<T> {
   const { path, extent, mode, mountPoint } = store;
-  await mkdir(mountPoint, { recursive: true });
+  await makeDirectories(mountPoint);
   const options = [
     ...['loop', `offset=${extent.offset}`, `sizelimit=${extent.bytes}`],
     ...['nosuid', 'nodev', 'noexec', 'nosymfollow', 'noatime'],
@@ -120,7 +121,7 @@ export async function readOutStore(
   context: Context,
 ): Promise<void> {
   await rm(tree, { recursive: true, force: true });
-  await mkdir(tree, { recursive: true });
+  await makeDirectories(tree);
   const { stderr } = await run('debugfs', ['-R', 'rdump / .', `${path}?offset=${offset}`], {
     signal: context.signal,
     cwd: tree,

@@ -6,6 +6,7 @@ import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
 import { type BlockDevice, blockDevices, contentAt, loopDevicesOf, openAlone, usesOf } from '../host/disk.ts';
+import { makeDirectories } from '../host/files.ts';
 import { takeLock } from '../host/lock.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
 import { type FoundTable, readTable } from './gpt.ts';
@@ -196,7 +197,7 @@ export async function withMediumScratch<T>(
 ): Promise<T> {
   if (target.device !== undefined) return await withScratchDirectory(tmpdir(), work);
   const directory = join(dirname(target.path), `.tmp-${basename(target.path)}-relive`);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectories(directory, 0o700);
   const lock = await takeLock(join(directory, '.lock'), target.path, context);
   try {
     const parts = join(directory, 'parts');

@@ -1,11 +1,11 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { availableParallelism, freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage, type WorkEvent } from '../core/event.ts';
 import { inParallel } from '../core/parallel.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { exists } from '../host/files.ts';
+import { exists, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { requireTool } from '../host/tools.ts';
 import { untestable } from '../image/candidate.ts';
@@ -168,7 +168,7 @@ export async function testImage(
       const fault = "its initramfs lacks relive's script, so that nothing of what it starts is checked";
       return { image: image.name, passed: false, fault, runs: [] };
     }
-    await mkdir(options.consoles, { recursive: true });
+    await makeDirectories(options.consoles);
     const accelerator = await acceleratorOf(
       { architecture, accelerator: options.accelerator ?? 'auto' },
       context,

@@ -1,10 +1,10 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
-import { writeFileAtomic } from '../host/files.ts';
+import { makeDirectories, writeFileAtomic } from '../host/files.ts';
 import { dearmour, isArmoured } from '../host/gpgv.ts';
 import { run } from '../host/process.ts';
 import { type SyncedRepository, type SyncOptions, syncRepository } from './indices.ts';
@@ -220,7 +220,7 @@ export async function syncWithEngine(
   const lock = await lockMirror(layout, context);
   let plan: EngineRun;
   try {
-    await mkdir(join(directory, 'log'), { recursive: true });
+    await makeDirectories(join(directory, 'log'));
     plan =
       engine === 'debmirror'
         ? debmirrorRun(repository, directory, await binaryKeyring(layout, repository, directory), kinds)
@@ -228,11 +228,11 @@ export async function syncWithEngine(
           ? aptMirrorRun(repository, directory, kinds)
           : ftpsyncRun(repository, directory);
     for (const [path, content] of Object.entries(plan.files)) {
-      await mkdir(join(path, '..'), { recursive: true });
+      await makeDirectories(join(path, '..'));
       await writeFile(path, content);
     }
-    await mkdir(plan.tree, { recursive: true });
-    for (const name of ['skel', 'var', 'mirror']) await mkdir(join(directory, name), { recursive: true });
+    await makeDirectories(plan.tree);
+    for (const name of ['skel', 'var', 'mirror']) await makeDirectories(join(directory, name));
     await inStage(context, `${repository.name}: ${plan.command}`, async () => {
       await run(plan.command, plan.args, {
         signal: context.signal,

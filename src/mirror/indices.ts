@@ -1,12 +1,12 @@
 import { lstatSync } from 'node:fs';
-import { mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { parsePdiffIndex, parseSha256Sums } from '../debian/listing.ts';
 import { type ReleaseFile, strongestDigest } from '../debian/release.ts';
 import { addressOf, type DownloadRequest, type Transport } from '../host/download.ts';
-import { digestFile, ifThere, sha256 } from '../host/files.ts';
+import { digestFile, ifThere, makeDirectories, sha256 } from '../host/files.ts';
 import { keyringOf } from './keyring.ts';
 import { bringFiles } from './pool.ts';
 import {
@@ -476,8 +476,8 @@ export async function syncRepository(
     } else {
       const transport = options.transport ?? (await transportFor(repository, options.threads));
       try {
-        await mkdir(layout.suites, { recursive: true });
-        await mkdir(layout.state, { recursive: true });
+        await makeDirectories(layout.suites);
+        await makeDirectories(layout.state);
         const now = options.now ?? new Date();
         const { staging } = options;
         const work = { layout, repository, transport, selection, now, staging, context };

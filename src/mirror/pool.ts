@@ -1,11 +1,11 @@
 import { type BigIntStats, lstatSync } from 'node:fs';
-import { link, mkdir } from 'node:fs/promises';
+import { link } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { megabytes } from '../core/megabytes.ts';
 import { addressOf, type DownloadRequest, Transport } from '../host/download.ts';
-import { digestFile, freeBytes, isAbsent } from '../host/files.ts';
+import { digestFile, freeBytes, isAbsent, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { linkOrCopy } from './publish.ts';
 import { type Layout, layoutOf, lockMirror, matchesPattern, type Repository } from './repository.ts';
@@ -114,7 +114,7 @@ export async function bringFiles(
   options: FetchPoolOptions & { readonly prefer?: string | undefined; readonly staging?: string | undefined },
   context: Context,
 ): Promise<Brought> {
-  await mkdir(layout.state, { recursive: true });
+  await makeDirectories(layout.state);
   const record = await readVerified(verifiedPath(layout));
   let missing = await lacking(layout, wanted, record, context);
   if (missing.length > 0 && options.offline === true) throw offlineError(repository, missing);
@@ -169,7 +169,7 @@ async function takeFromStaging(
       left.push(path);
       continue;
     }
-    await mkdir(dirname(to), { recursive: true });
+    await makeDirectories(dirname(to));
     try {
       await link(from, to);
     } catch {

@@ -1,10 +1,17 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, link, lstat, mkdir, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
+import { copyFile, link, lstat, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import type { ReleaseFile } from '../debian/release.ts';
-import { directoryNames, exists, syncDirectory, temporaryBeside, writeFileAtomic } from '../host/files.ts';
+import {
+  directoryNames,
+  exists,
+  makeDirectories,
+  syncDirectory,
+  temporaryBeside,
+  writeFileAtomic,
+} from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { flatDirectory, isFlat, type Layout, suiteFileName, suiteLink } from './repository.ts';
 import { byHashPaths } from './select.ts';
@@ -50,7 +57,7 @@ export interface PreparedSuite {
 
 /** One name more for a file that never changes. File systems without hard links get a copy. */
 export async function linkOrCopy(from: string, to: string): Promise<void> {
-  await mkdir(dirname(to), { recursive: true });
+  await makeDirectories(dirname(to));
   try {
     await link(from, to);
   } catch (error) {
@@ -80,7 +87,7 @@ export async function prepareSuite(layout: Layout, plan: GenerationPlan): Promis
   const generation = newGeneration(suite, plan.now);
   const directory = temporaryBeside(join(layout.suites, generation));
   const current = new Set<string>();
-  await mkdir(directory, { recursive: true });
+  await makeDirectories(directory);
   for (const [name, content] of signed.files) await writeFileAtomic(join(directory, name), content);
   for (const { file, source, listed } of indices) {
     for (const path of [file.path, ...(listed ? byHashPaths(file) : [])]) {
@@ -165,7 +172,7 @@ export async function publishSuite(layout: Layout, prepared: PreparedSuite, cont
   await rename(directory, place);
   await syncDirectory(layout.suites);
   await writeSuiteState(layout, state);
-  await mkdir(dirname(visible), { recursive: true });
+  await makeDirectories(dirname(visible));
   if (isFlat(state.suite)) await showFlat(layout, state.suite, await readdir(place));
   const temporary = temporaryBeside(visible);
   await symlink(relative(dirname(visible), place), temporary);
@@ -188,7 +195,7 @@ function flatPlace(layout: Layout, suite: string): { readonly directory: string;
  */
 async function showFlat(layout: Layout, suite: string, names: readonly string[]): Promise<void> {
   const { directory, target } = flatPlace(layout, suite);
-  await mkdir(directory, { recursive: true });
+  await makeDirectories(directory);
   for (const name of names) {
     try {
       await symlink(join(target, name), join(directory, name));

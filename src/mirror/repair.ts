@@ -1,7 +1,8 @@
 import { lstatSync } from 'node:fs';
-import { mkdir, readdir, rename } from 'node:fs/promises';
+import { readdir, rename } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Context } from '../core/event.ts';
+import { makeDirectories } from '../host/files.ts';
 import { syncRepository } from './indices.ts';
 import { bringFiles, verifiedPath } from './pool.ts';
 import {
@@ -36,7 +37,7 @@ function quarantineOf(layout: Layout, now: Date): string {
 
 async function setAside(place: string, to: string): Promise<boolean> {
   if (lstatSync(place, { throwIfNoEntry: false }) === undefined) return false;
-  await mkdir(dirname(to), { recursive: true });
+  await makeDirectories(dirname(to));
   await rename(place, to);
   return true;
 }

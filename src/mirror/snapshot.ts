@@ -1,10 +1,10 @@
-import { copyFile, mkdir, rename, rm, symlink } from 'node:fs/promises';
+import { copyFile, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { packagesReader } from '../debian/packages.ts';
 import { compareVersions } from '../debian/version.ts';
-import { exists, syncDirectory, temporaryBeside } from '../host/files.ts';
+import { exists, makeDirectories, syncDirectory, temporaryBeside } from '../host/files.ts';
 import { visibleNames } from './list.ts';
 import { type ListedSuite, listedFiles, listingsOf } from './listed.ts';
 import { linkOrCopy } from './publish.ts';
@@ -70,7 +70,7 @@ export async function createSnapshot(
       });
     }
     const directory = temporaryBeside(place);
-    await mkdir(directory, { recursive: true });
+    await makeDirectories(directory);
     for (const state of states) await freeze(layout, state, directory, name, place, context);
     const snapshot = {
       id: name,
@@ -129,7 +129,7 @@ async function freeze(
   }
   for (const path of links) {
     const at = join(directory, path);
-    await mkdir(dirname(at), { recursive: true });
+    await makeDirectories(dirname(at));
     const target = relative(dirname(join(place, path)), join(layout.root, path));
     await symlink(target, at).catch((error: unknown) => {
       if (systemCode(error) !== 'EEXIST') throw error;
@@ -137,7 +137,7 @@ async function freeze(
   }
   const list = poolListPath(layout, generation);
   if (await exists(list)) {
-    await mkdir(dirname(snapshotPoolList(layout, id, suite)), { recursive: true });
+    await makeDirectories(dirname(snapshotPoolList(layout, id, suite)));
     await copyFile(list, snapshotPoolList(layout, id, suite));
   }
 }

@@ -1,7 +1,7 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from '../host/files.ts';
+import { makeDirectories, writeFileAtomic } from '../host/files.ts';
 import type { Site } from '../site/site.ts';
 
 const stateSchema = z.strictObject({
@@ -31,6 +31,6 @@ export async function writeReported(
   site: Pick<Site, 'cache'>,
   reported: Readonly<Record<string, string>>,
 ): Promise<void> {
-  await mkdir(dirname(stateFile(site)), { recursive: true });
+  await makeDirectories(dirname(stateFile(site)));
   await writeFileAtomic(stateFile(site), `${JSON.stringify({ schema: 1, reported }, undefined, 2)}\n`);
 }

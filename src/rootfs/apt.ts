@@ -1,5 +1,6 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectories } from '../host/files.ts';
 
 /** An APT repository as apt is told of it (sources.list(5)), of one suite. */
 export interface AptSource {
@@ -64,7 +65,7 @@ export async function makeAptRoot(
   settings: readonly string[],
 ): Promise<AptRoot> {
   for (const part of ['etc/preferences.d', 'lists/partial', 'cache/archives/partial']) {
-    await mkdir(join(directory, part), { recursive: true });
+    await makeDirectories(join(directory, part));
   }
   const config = join(directory, 'apt.conf');
   const places = [

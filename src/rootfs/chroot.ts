@@ -1,7 +1,7 @@
 import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
-import { entryExists } from '../host/files.ts';
+import { entryExists, makeDirectories } from '../host/files.ts';
 import { type RunOptions, type RunResult, run } from '../host/process.ts';
 
 /** Device nodes that programs expect (hier(7)): name, major, minor. */
@@ -62,8 +62,7 @@ export async function enterChroot(root: string, context: Context): Promise<Chroo
     await run('mount', args, context);
   };
   const inside = (path: string): string => join(root, path);
-  for (const directory of ['proc', 'sys', 'dev', 'run', 'tmp'])
-    await mkdir(inside(directory), { recursive: true });
+  for (const directory of ['proc', 'sys', 'dev', 'run', 'tmp']) await makeDirectories(inside(directory));
   await mount('-t', 'proc', '-o', 'nosuid,nodev,noexec', 'proc', inside('proc'));
   await mount('-t', 'sysfs', '-o', 'ro,nosuid,nodev,noexec', 'sysfs', inside('sys'));
   await mount('-t', 'tmpfs', '-o', 'mode=755,nosuid', 'tmpfs', inside('dev'));
@@ -92,7 +91,7 @@ export async function enterChroot(root: string, context: Context): Promise<Chroo
   return {
     root,
     bind: async (directory, target) => {
-      await mkdir(inside(target), { recursive: true });
+      await makeDirectories(inside(target));
       await mount('--bind', '-o', 'ro', directory, inside(target));
     },
     run: async (command, args, options = {}) =>

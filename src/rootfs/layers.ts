@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { unescapeOctal } from '../core/octal.ts';
-import { directoryNames, exists, sha256, writeFileAtomic } from '../host/files.ts';
+import { directoryNames, exists, makeDirectories, sha256, writeFileAtomic } from '../host/files.ts';
 import { takeLock, tryLock } from '../host/lock.ts';
 import { removeAccessLists } from './acl.ts';
 import { type Chroot, enterChroot } from './chroot.ts';
@@ -124,7 +124,7 @@ export async function shareCache(directory: string, context: Context): Promise<C
  * @returns the layers, bottom first
  */
 export async function runStages(cache: string, stages: readonly Stage[], context: Context): Promise<Layer[]> {
-  await mkdir(stagesHome(cache), { recursive: true, mode: 0o700 });
+  await makeDirectories(stagesHome(cache), 0o700);
   const layers: Layer[] = [];
   for (const { stage, key, place } of placesOf(cache, stages)) {
     const layer = { stage: stage.name, key, directory: join(place, 'tree'), output: join(place, 'output') };
@@ -188,7 +188,7 @@ async function keepingLog(
     await rm(file, { force: true });
   } catch (error) {
     if (!isReliveError(error, 'tool-failed', 'timed-out') || lines.length === 0) throw error;
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await makeDirectories(dirname(file), 0o700);
     await writeFileAtomic(file, `${lines.join('\n')}\n\n${error.message}\n`);
     throw new ReliveError(error.code, error.message, {
       hint: [error.hint, `all that it printed is in ${file}`].filter((part) => part !== undefined).join('; '),

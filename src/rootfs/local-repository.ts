@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { digestFile, sha256 } from '../host/files.ts';
+import { digestFile, makeDirectories, sha256 } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import type { AptSource } from './apt.ts';
 import type { ResolvedPackage } from './resolve.ts';
@@ -43,7 +43,7 @@ export async function makeLocalRepository(
   const { directory, suite, architecture, packages, sourceDateEpoch, keyring } = options;
   await rm(directory, { recursive: true, force: true });
   const index = join(directory, 'dists', suite, 'main', `binary-${architecture}`);
-  await mkdir(index, { recursive: true });
+  await makeDirectories(index);
   await mkdir(join(directory, 'pool'));
   const stanzas: string[] = [];
   const queue = packages.entries();

@@ -1,6 +1,7 @@
-import { mkdir, symlink } from 'node:fs/promises';
+import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
+import { makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 
 /** An empty directory of the host; what is mounted on it is seen in our mount namespace only. */
@@ -22,7 +23,7 @@ export async function plainPath(directory: string, context: Context): Promise<st
 const linked = new Map<string, Promise<string>>();
 
 async function link(directory: string, context: Context): Promise<string> {
-  await mkdir(place, { recursive: true });
+  await makeDirectories(place);
   await run('mount', ['-t', 'tmpfs', '-o', 'mode=700,nosuid,nodev', 'tmpfs', place], context);
   const path = join(place, 'directory');
   await symlink(directory, path);

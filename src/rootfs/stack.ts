@@ -1,6 +1,7 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { kernelMounts } from './readers.ts';
 
@@ -30,7 +31,7 @@ export interface Stack {
  * they would leave references in layers to lower ones by path or file handle, which no longer hold once packed.
  */
 export async function mountStack(stack: Stack, target: string, context: Context): Promise<void> {
-  await mkdir(target, { recursive: true });
+  await makeDirectories(target);
   const [only] = stack.lower;
   if (stack.upper === undefined && stack.lower.length === 1 && only !== undefined) {
     await run('mount', ['--bind', '-o', 'ro', only, target], context);
@@ -53,8 +54,8 @@ export async function mountStack(stack: Stack, target: string, context: Context)
     );
   }
   if (stack.upper !== undefined) {
-    await mkdir(stack.upper.directory, { recursive: true });
-    await mkdir(stack.upper.work, { recursive: true });
+    await makeDirectories(stack.upper.directory);
+    await makeDirectories(stack.upper.work);
   }
   try {
     await run('mount', ['-t', 'overlay', 'overlay', '-o', options, target], {
@@ -68,7 +69,7 @@ export async function mountStack(stack: Stack, target: string, context: Context)
 
 /** Mounts a SquashFS file read-only at `target`; its loop device goes with the mount. */
 async function mountSquashfs(file: string, target: string, context: Context): Promise<void> {
-  await mkdir(target, { recursive: true });
+  await makeDirectories(target);
   await run('mount', ['-t', 'squashfs', '-o', 'ro,loop', file, target], context);
 }
 

@@ -1,7 +1,7 @@
-import { copyFile, mkdir, readFile, rm, symlink } from 'node:fs/promises';
+import { copyFile, readFile, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
-import { exists, sha256 } from '../../host/files.ts';
+import { exists, makeDirectories, sha256 } from '../../host/files.ts';
 import { nearest } from '../../site/nearest.ts';
 import type { Profile } from '../../site/profile.ts';
 import type { AptSource } from '../apt.ts';
@@ -66,7 +66,7 @@ function hostsFile(hostname: string): string {
 
 /** deb822-style sources (sources.list(5)) of the repositories, with their keyrings copied into the system. */
 async function writeSources(root: string, sources: readonly AptSource[]): Promise<void> {
-  await mkdir(join(root, 'etc/apt/keyrings'), { recursive: true });
+  await makeDirectories(join(root, 'etc/apt/keyrings'));
   const stanzas: string[] = [];
   for (const { repository, uri, suite, components, keyring } of sources) {
     const ending = keyring.endsWith('.asc') ? 'asc' : 'gpg';

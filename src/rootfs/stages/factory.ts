@@ -1,5 +1,6 @@
-import { copyFile, lutimes, mkdir } from 'node:fs/promises';
+import { copyFile, lutimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectories } from '../../host/files.ts';
 import { type OwnPackage, packageHome } from '../../host/own-package.ts';
 import type { Stage } from '../layers.ts';
 import { entryInputs, overlayEntries, place } from './files.ts';
@@ -24,7 +25,7 @@ export async function factoryStage({ own, files, sourceDateEpoch }: FactoryOptio
       const chroot = await enter();
       const kept = join(packageHome, own.name);
       const target = join(root, kept);
-      await mkdir(join(root, packageHome), { recursive: true });
+      await makeDirectories(join(root, packageHome));
       await copyFile(own.file, target);
       await lutimes(target, sourceDateEpoch, sourceDateEpoch);
       await chroot.run('dpkg', ['--force-unsafe-io', '--install', kept], {

@@ -1,8 +1,8 @@
-import { chmod, copyFile, lutimes, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, lutimes, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
 import { home } from '../../core/home.ts';
-import { exists, sha256 } from '../../host/files.ts';
+import { exists, makeDirectories, sha256 } from '../../host/files.ts';
 import type { Profile } from '../../site/profile.ts';
 import { finishInitrd, type InitrdCompression, initrdSettings } from '../initrd.ts';
 import type { Stage } from '../layers.ts';
@@ -92,7 +92,7 @@ export async function liveStage({
       const chroot = await enter();
       const own = (await exists(join(root, 'usr/bin/relive'))) ? [...files, ...filesBesideRelive] : files;
       for (const [source, target, mode] of own) {
-        await mkdir(join(root, target, '..'), { recursive: true });
+        await makeDirectories(join(root, target, '..'));
         await copyFile(join(runtime, source), join(root, target));
         await chmod(join(root, target), mode);
         await lutimes(join(root, target), sourceDateEpoch, sourceDateEpoch);

@@ -1,7 +1,8 @@
-import { chmod, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError } from '../../core/error.ts';
 import type { Context } from '../../core/event.ts';
+import { makeDirectories } from '../../host/files.ts';
 import { type AptSource, aptSettings, dpkgSettings, sourcesList } from '../apt.ts';
 import type { Chroot } from '../chroot.ts';
 import type { Stage } from '../layers.ts';
@@ -82,8 +83,8 @@ async function provideRepository(
   { architecture, recommends }: PackagesOptions,
 ): Promise<{ APT_CONFIG: string }> {
   const inside = join(chroot.root, meanwhile);
-  await mkdir(join(inside, 'lists/partial'), { recursive: true });
-  await mkdir(join(inside, 'cache/archives/partial'), { recursive: true });
+  await makeDirectories(join(inside, 'lists/partial'));
+  await makeDirectories(join(inside, 'cache/archives/partial'));
   const keyring = `${meanwhile}/keyring.gpg`;
   await chroot.bind(decodeURIComponent(new URL(source.uri).pathname), `${meanwhile}/repository`);
   await copyFile(source.keyring, join(chroot.root, keyring));

@@ -1,7 +1,7 @@
-import { chmod, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { home } from '../../core/home.ts';
-import { entryExists, sha256 } from '../../host/files.ts';
+import { entryExists, makeDirectories, sha256 } from '../../host/files.ts';
 import type { Profile } from '../../site/profile.ts';
 import type { Chroot } from '../chroot.ts';
 import type { Stage } from '../layers.ts';
@@ -72,7 +72,7 @@ export async function persistStage({
         }
       }
       for (const [source, target, mode] of own) {
-        await mkdir(dirname(join(root, target)), { recursive: true });
+        await makeDirectories(dirname(join(root, target)));
         await copyFile(join(home, 'runtime', source), join(root, target));
         await chmod(join(root, target), mode);
       }

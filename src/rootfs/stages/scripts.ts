@@ -1,10 +1,10 @@
-import { chmod, copyFile, mkdir, readFile, rm } from 'node:fs/promises';
+import { chmod, copyFile, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { isReliveError, ReliveError } from '../../core/error.ts';
 import type { Context } from '../../core/event.ts';
 import { withScratchDirectory } from '../../host/anonymous.ts';
-import { sha256 } from '../../host/files.ts';
+import { makeDirectories, sha256 } from '../../host/files.ts';
 import { run } from '../../host/process.ts';
 import { formatPosition } from '../../site/position.ts';
 import type { Profile, Script } from '../../site/profile.ts';
@@ -82,7 +82,7 @@ async function runInside(
 ): Promise<void> {
   const chroot = await enter();
   const path = join(meanwhile, basename(script.name));
-  await mkdir(join(root, meanwhile), { recursive: true });
+  await makeDirectories(join(root, meanwhile));
   await copyFile(script.file, join(root, path));
   await chmod(join(root, path), 0o755);
   await chroot.run(`/${path}`, [], {

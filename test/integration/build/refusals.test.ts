@@ -61,6 +61,16 @@ describe('without root', () => {
     expect(everything()).toEqual(before);
   });
 
+  test("a path that is another one's is named", async () => {
+    execFileSync('chmod', ['a+rX', join(site.directory, '..'), site.directory]);
+    rmSync(join(site.directory, 'keys'), { recursive: true, force: true });
+    const { last } = await runCommand(['keys', 'create'], { site: site.directory, through: asNobody });
+    expect(last).toMatchObject({
+      code: 'usage',
+      message: expect.stringContaining(`${join(site.directory, 'keys')}: permission denied`),
+    });
+  });
+
   test('images can be listed and verified', async () => {
     const { status } = await runCommand(['image', 'verify'], { site: built.directory, through: asNobody });
     expect(status).toBe(0);

@@ -7,13 +7,16 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import {
   digestFile,
   exists,
   explainDiskFull,
+  explainRefusal,
   freeBytes,
+  makeDirectories,
   sha256,
   syncDirectory,
   temporaryBeside,
@@ -86,6 +89,32 @@ test('what is there, and what is not', async () => {
   expect(await exists(join(directory, 'none'))).toBe(false);
   expect(await exists(join(directory, 'file/below'))).toBe(false);
   expect(await exists(join(directory, 'dangling'))).toBe(false);
+});
+
+test('directories are made with what is above them; where none can be, that is said at once', async () => {
+  const directory = temporaryDirectory();
+  const deep = join(directory, 'a/b/c');
+  await makeDirectories(deep, 0o700);
+  await makeDirectories(deep);
+  expect(statSync(join(directory, 'a')).mode & 0o777).toBe(0o700);
+  writeFileSync(join(directory, 'file'), '');
+  symlinkSync('nowhere', join(directory, 'dangling'));
+  // Node.js itself would never end in /proc.
+  for (const path of [join(directory, 'file'), join(directory, 'dangling'), '/proc/nowhere/below'])
+    await expect(makeDirectories(path)).rejects.toMatchObject({ code: 'usage' });
+});
+
+test('what the kernel refuses is no bug of ours', async () => {
+  const directory = temporaryDirectory();
+  writeFileSync(join(directory, 'file'), '');
+  const errors = [join(directory, 'x'.repeat(300)), join(directory, 'file/below')].map(
+    async (path) => await readFile(path).catch((error: unknown) => explainRefusal(error)),
+  );
+  expect(await Promise.all(errors)).toMatchObject([
+    { code: 'usage', message: expect.stringContaining('the name is too long (open)') },
+    { code: 'usage', message: expect.stringContaining('file/below: a part of the path is no directory') },
+  ]);
+  expect(explainRefusal(new Error('another'))).toBeUndefined();
 });
 
 test('free room is told for what is yet to be made, too', async () => {
