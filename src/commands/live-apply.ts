@@ -10,14 +10,15 @@ export async function run(call: Call): Promise<CommandResult> {
     image: optionalArgument(call, 0),
     store: optionValue(call, 'store'),
     conflicts: conflictChoice(call),
+    asDefault: call.options['default'] === true,
   };
-  const { from, to, resumed, journal, failed, plan: made } = await applyUpdate(options, call.context);
+  const { from, to, resumed, journal, failed, next, plan: made } = await applyUpdate(options, call.context);
   const { changes, conflicts, left, units } = journal;
   const wanted = made === undefined ? [] : [`for all of it to be in force: ${made.disturbance}`];
   return {
     ok: failed.length === 0,
     data: {
-      ...{ from, to, resumed, changes: changes.length, conflicts, left, units, failed },
+      ...{ from, to, resumed, changes: changes.length, conflicts, left, units, failed, next },
       ...(made === undefined ? {} : { disturbance: made.disturbance, demands: made.demands }),
     },
     text: [
@@ -28,7 +29,7 @@ export async function run(call: Call): Promise<CommandResult> {
       ...section('not touched', leftLines(left)),
       ...section('failed', failed),
       ...wanted,
-      'relive live undo takes it back; so does a restart into the image that was booted',
+      `relive live undo takes it back; a restart is into ${next}`,
     ].join('\n'),
   };
 }

@@ -1041,7 +1041,7 @@ export const commands: readonly CommandSpec[] = [
     name: 'live apply',
     summary: 'bring the running system to an image, in memory, without a restart',
     description:
-      'Signature and layers are checked first. Then each file is replaced by one rename, libraries before programs, configuration, units,\ndeletions last; users and groups are merged; exactly the services whose files or libraries changed are started anew. A file that\nwas changed by hand stays, with the new one beside it (NAME.relive-new). An apply that was cut off goes on when it is\ncalled again. The next boot is into the image that was booted. Exit status 1: a service did not start.',
+      'Signature and layers are checked first. Then each file is replaced by one rename, libraries before programs, configuration, units,\ndeletions last; users and groups are merged; exactly the services whose files or libraries changed are started anew. A file that\nwas changed by hand stays, with the new one beside it (NAME.relive-new). An apply that was cut off goes on when it is\ncalled again. The next boot is into the image that was booted, unless --default says otherwise. Exit status 1: a service did not start.',
     privateMounts: true,
     arguments: [
       {
@@ -1053,6 +1053,10 @@ export const commands: readonly CommandSpec[] = [
     options: [
       liveStore,
       ...liveConflicts,
+      {
+        flags: '--default',
+        description: 'the next starts are into this image, too: the menu begins its trials',
+      },
       { flags: '--plan', description: 'only say what would be done: relive live plan' },
       { flags: '--all', description: 'with --plan: list every entry' },
     ],

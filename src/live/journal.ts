@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ReliveError } from '../core/error.ts';
 import { directoryNames, ifThere, makeDirectories, writeFileAtomic } from '../host/files.ts';
+import { type Manifest, parseManifest } from '../image/manifest.ts';
 
 const entry = z.strictObject({
   path: z.string(),
@@ -105,6 +106,17 @@ export async function readJournals(upper: string): Promise<KeptJournal[]> {
     journals.push({ directory, journal: parsed.data });
   }
   return journals;
+}
+
+/** The manifest of what a system was brought to last; that of the image that was booted where nothing was. */
+export function currentManifest(
+  { manifest }: { readonly manifest: Manifest },
+  journals: readonly KeptJournal[],
+): Manifest {
+  const last = journals.at(-1);
+  return last === undefined
+    ? manifest
+    : parseManifest(last.journal.manifest, `${last.directory}/journal.json`);
 }
 
 /** The directory for the next journal. */

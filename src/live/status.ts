@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { isReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { directoryNames } from '../host/files.ts';
-import type { ManifestLayer } from '../image/manifest.ts';
+import type { Manifest, ManifestLayer } from '../image/manifest.ts';
 import { readManifest } from '../image/store.ts';
 import { directoryType, identityOf } from '../rootfs/delta.ts';
 import { bytesOfPath, entryStatus, readSome, type TreeEntry } from '../rootfs/tree.ts';
 import { snapshotOf } from './changes.ts';
 import { type Demand, type Disturbance, greatest, kernelDemands, packageDemands } from './disturbance.ts';
-import { type KeptJournal, readJournals } from './journal.ts';
+import { currentManifest, type KeptJournal, readJournals } from './journal.ts';
 import {
   bootTime,
   type LivePlaces,
@@ -172,16 +172,18 @@ async function readVolumes({ home }: LivePlaces): Promise<VolumeState[]> {
   );
 }
 
-async function readNewer(store: string | undefined, running: RunningImage): Promise<NewerImage[]> {
+/** @param current the manifest of what was booted, or applied last */
+async function readNewer(
+  store: string | undefined,
+  running: RunningImage,
+  current: Manifest,
+): Promise<NewerImage[]> {
   if (store === undefined) return [];
   const newer: NewerImage[] = [];
-  for (const image of await newerImages(store, running.manifest)) {
+  for (const image of await newerImages(store, current)) {
     try {
       const manifest = await readManifest(image);
-      const demands = [
-        ...kernelDemands(running.manifest, manifest),
-        ...packageDemands(running.manifest, manifest),
-      ];
+      const demands = [...kernelDemands(running.manifest, manifest), ...packageDemands(current, manifest)];
       newer.push({
         image: image.name,
         read: missingLayers(manifest, running).reduce((sum, { size }) => sum + size, 0),
@@ -233,7 +235,7 @@ export async function liveStatus(
     ...differences,
     volumes: await readVolumes(places),
     store: store ?? null,
-    newer: await readNewer(store, running),
+    newer: await readNewer(store, running, currentManifest(running, journals)),
     restart: restartReasons(last, manifest.image),
   };
 }

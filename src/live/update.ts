@@ -5,10 +5,11 @@ import { type Context, inStage } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
 import { takeLock } from '../host/lock.ts';
 import { comparePackages, type PackageDifference } from '../image/diff.ts';
-import { type Manifest, parseManifest } from '../image/manifest.ts';
+import type { Manifest } from '../image/manifest.ts';
 import type { Change } from './changes.ts';
 import { changeDemands, type Demand, type Disturbance, greatest, kernelDemands } from './disturbance.ts';
-import { type Journal, type KeptJournal, nextJournal, readJournals } from './journal.ts';
+import { currentManifest, type Journal, type KeptJournal, nextJournal, readJournals } from './journal.ts';
+import { keepBooted, makeDefault, requireDefault } from './next-start.ts';
 import {
   type LivePlaces,
   liveKeys,
@@ -44,12 +45,17 @@ import {
   undoTransition,
 } from './transition.ts';
 
-export interface LiveUpdateOptions {
+export interface LivePlanOptions {
   /** The image to go to; the newest one of the profile in the store unless given. */
   readonly image: string | undefined;
   /** The store; what was fetched, or the medium, unless given. */
   readonly store: string | undefined;
   readonly conflicts: ConflictChoice;
+}
+
+export interface LiveUpdateOptions extends LivePlanOptions {
+  /** Whether the next starts are into the image, too. */
+  readonly asDefault: boolean;
 }
 
 /** What bringing the running system to an image means. */
@@ -91,14 +97,6 @@ function systemdPrograms(context: Context): Programs {
     stop: async ({ stop }) => await stopUnits(stop, context),
     tell: async (changes, units) => await tellSystem(tasksOf(changes), units, context),
   };
-}
-
-/** The manifest of what the system was brought to last. */
-function currentManifest(running: RunningImage, journals: readonly KeptJournal[]): Manifest {
-  const last = journals.at(-1);
-  return last === undefined
-    ? running.manifest
-    : parseManifest(last.journal.manifest, `${last.directory}/journal.json`);
 }
 
 function unfinished(journals: readonly KeptJournal[]): KeptJournal | undefined {
@@ -155,7 +153,7 @@ async function makePlan(
 
 /** Checks the target, shows all trees, makes the plan and hands it to `use`. */
 async function withPlan<T>(
-  options: LiveUpdateOptions,
+  options: LivePlanOptions,
   places: LivePlaces,
   context: Context,
   use: (opened: Opened) => Promise<T>,
@@ -194,7 +192,7 @@ async function withPlan<T>(
  * @throws ReliveError `host-unable`, `not-found`, `not-authentic`, `corrupt`
  */
 export async function planUpdate(
-  options: LiveUpdateOptions,
+  options: LivePlanOptions,
   context: Context,
   places: LivePlaces = livePlaces,
 ): Promise<UpdatePlan> {
@@ -212,6 +210,8 @@ export interface Applied {
   readonly plan: UpdatePlan | undefined;
   /** Programs that did not do as they should, in words. */
   readonly failed: readonly string[];
+  /** The image that the next start is into. */
+  readonly next: string;
 }
 
 /** One apply or undo at a time. */
@@ -227,7 +227,7 @@ async function withLock<T>(places: LivePlaces, context: Context, work: () => Pro
 /**
  * Brings the running system to an image: verified first, planned, then file by file, then the services. An apply that was
  * cut off is brought to its end. Inside a private mount namespace.
- * @throws ReliveError as `planUpdate`; `disk-full` where the memory does not suffice; `exists` where another apply or an undo was cut
+ * @throws ReliveError as `planUpdate` and, for the default, `requireDefault`; `disk-full` where the memory does not suffice; `exists` where another apply or an undo was cut
  *   off
  */
 export async function applyUpdate(
@@ -236,48 +236,59 @@ export async function applyUpdate(
   places: LivePlaces = livePlaces,
 ): Promise<Applied> {
   return await withLock(places, context, async () => {
-    const { upper } = await runningImage(places);
-    const programs = systemdPrograms(context);
+    const { upper, manifest } = await runningImage(places);
     const cut = unfinished(await readJournals(upper));
     if (cut?.journal.state === 'staging') await dropTransition({ root: places.root }, cut);
-    else if (cut !== undefined) {
-      requireResumable(cut, options.image);
-      const failed = await inStage(
-        context,
-        'apply',
-        async () => await finishTransition({ root: places.root }, cut, programs, context),
-      );
-      const { from, to } = cut.journal;
-      return { from, to, resumed: true, journal: cut.journal, plan: undefined, failed };
+    else if (cut !== undefined) requireResumable(cut, options.image);
+    const applied =
+      cut === undefined || cut.journal.state === 'staging'
+        ? await applyAnew(options, context, places)
+        : await resume(cut, options, context, places);
+    const { to, store } = applied.journal;
+    if (options.asDefault) {
+      await makeDefault(store, to, context, places);
+      return { ...applied, next: to };
     }
-    return await withPlan(
-      options,
-      places,
-      context,
-      async ({ running, journals, target, to, booted, plan }) => {
-        const system = { root: places.root, upper: running.upper, booted: booted.tree };
-        const facts = {
-          from: plan.from,
-          to: plan.to,
-          manifest: JSON.stringify(target.manifest),
-          store: target.store,
-        };
-        const directory = nextJournal(running.upper, journals);
-        return await inStage(context, 'apply', async () => {
-          const begun = await beginTransition(
-            system,
-            to,
-            plan.transition,
-            plan.units,
-            facts,
-            directory,
-            context,
-          );
-          const failed = await finishTransition(system, begun, programs, context);
-          return { from: plan.from, to: plan.to, resumed: false, journal: begun.journal, plan, failed };
-        });
-      },
-    );
+    return { ...applied, next: await keepBooted(store, manifest.image, context, places) };
+  });
+}
+
+type Brought = Omit<Applied, 'next'>;
+
+/** Brings an apply that was cut off to its end. */
+async function resume(
+  cut: KeptJournal,
+  { asDefault }: LiveUpdateOptions,
+  context: Context,
+  places: LivePlaces,
+): Promise<Brought> {
+  const { from, to, store } = cut.journal;
+  if (asDefault) await requireDefault(store, to, places);
+  const failed = await inStage(
+    context,
+    'apply',
+    async () => await finishTransition({ root: places.root }, cut, systemdPrograms(context), context),
+  );
+  return { from, to, resumed: true, journal: cut.journal, plan: undefined, failed };
+}
+
+async function applyAnew(options: LiveUpdateOptions, context: Context, places: LivePlaces): Promise<Brought> {
+  return await withPlan(options, places, context, async ({ running, journals, target, to, booted, plan }) => {
+    if (options.asDefault) await requireDefault(target.store, plan.to, places);
+    const system = { root: places.root, upper: running.upper, booted: booted.tree };
+    const facts = {
+      from: plan.from,
+      to: plan.to,
+      manifest: JSON.stringify(target.manifest),
+      store: target.store,
+    };
+    const directory = nextJournal(running.upper, journals);
+    return await inStage(context, 'apply', async () => {
+      const { transition, units } = plan;
+      const begun = await beginTransition(system, to, transition, units, facts, directory, context);
+      const failed = await finishTransition(system, begun, systemdPrograms(context), context);
+      return { from: plan.from, to: plan.to, resumed: false, journal: begun.journal, plan, failed };
+    });
   });
 }
 
@@ -323,6 +334,8 @@ export async function undoUpdate(
           'undo',
           async () => await undoTransition(system, last, systemdPrograms(context), conflicts, context),
         );
+        // It may have been made the default.
+        await keepBooted(last.journal.store, running.manifest.image, context, places);
         return { ...undone, from, to };
       });
     });

@@ -62,12 +62,14 @@ export async function makeEnvironment(store: string): Promise<void> {
   if (!(await exists(file))) await writeFileAtomic(file, formatEnvironment({}));
 }
 
-/**
- * Makes GRUB start an image once, whichever it would start by itself. Written in place, in one write: the file is there
- * before and after.
- * @throws ReliveError `not-found` where the store has no block, `corrupt` for a damaged one
- */
-export async function chooseOnce(store: string, image: string): Promise<void> {
+function without(environment: Environment, ...gone: readonly (keyof Environment)[]): Environment {
+  return Object.fromEntries(
+    Object.entries(environment).filter(([name]) => !gone.some((each) => each === name)),
+  );
+}
+
+/** Changes a block in place, in one write: the file is there before and after. @throws ReliveError `not-found`, `corrupt` */
+async function change(store: string, how: (environment: Environment) => Environment): Promise<void> {
   const file = environmentFile(store);
   const environment = await readEnvironment(store);
   if (environment === undefined) {
@@ -82,9 +84,29 @@ export async function chooseOnce(store: string, image: string): Promise<void> {
   }
   const handle = await open(file, 'r+');
   try {
-    await handle.write(formatEnvironment({ ...environment, relive_next: image }), 0, 'latin1');
+    await handle.write(formatEnvironment(how(environment)), 0, 'latin1');
     await handle.sync();
   } finally {
     await handle.close();
   }
+}
+
+/**
+ * Makes GRUB start an image once, whichever it would start by itself.
+ * @throws ReliveError `not-found` where the store has no block, `corrupt` for a damaged one
+ */
+export async function chooseOnce(store: string, image: string): Promise<void> {
+  await change(store, (environment) => ({ ...environment, relive_next: image }));
+}
+
+/**
+ * Leaves it to GRUB which image it starts, the newest one, and gives that its three trials again where they were spent.
+ * @throws as `chooseOnce`
+ */
+export async function chooseNewest(store: string, newest: string): Promise<void> {
+  await change(store, (environment) =>
+    environment.relive_trial === newest
+      ? without(environment, 'relive_next', 'relive_trial', 'relive_tries')
+      : without(environment, 'relive_next'),
+  );
 }
