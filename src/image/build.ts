@@ -510,7 +510,8 @@ async function publish(built: Built, packing: Packing, tested: boolean, context:
     return { ...done, image };
   };
   try {
-    return await tellingOfDisk(`the store ${site.store}`, finish);
+    // What differs is gathered in the cache before it is packed in the store.
+    return await tellingOfDisk(`the store ${site.store} or the cache ${site.cache}`, finish);
   } finally {
     await rm(staging, { recursive: true, force: true });
   }
