@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { layerFile, type Manifest, parseManifest } from '../src/image/manifest.ts';
 import { measureLiveBuild } from './live-build.ts';
-import { comparison, isAsked, part, type Report } from './report.ts';
+import { comparison, isAsked, part, type Report, say } from './report.ts';
 import { cli, least, newSite, relive, rounds, sh, type Took, timed } from './site.ts';
 import { addUpgrades, securityPackages, takeUpgrades, type Upgrades } from './upgrades.ts';
 
@@ -70,7 +70,7 @@ interface Upgrade {
   readonly packages: readonly string[];
   /** What was packed for it. */
   readonly layers: readonly Layer[];
-  /** Those of the files in it that belong to the packages, packed by themselves; in bytes. */
+  /** Those of the files in it that belong to the packages, packed by themselves; in bytes, 0 where there are none. */
   readonly alone: number;
 }
 
@@ -80,6 +80,7 @@ function upgrade(site: string, profile: string, work: string): Upgrade {
   execFileSync('sync');
   const took = relive(site, 'update', profile, '--no-test');
   const after = newest(site, profile);
+  say(`  ${after.image}: ${took.wall.toFixed(1)} s, ${took.processor.toFixed(1)} s of the processor`);
   const versions = new Map(before.packages.map(({ name, version }) => [name, version]));
   const changed = after.packages.filter(({ name, version }) => versions.get(name) !== version);
   const layers = after.layers.filter(({ digest }) => !before.layers.some((each) => each.digest === digest));
@@ -123,6 +124,11 @@ function filesAlone(
     // The packages of Debian 13 have their files below /usr; lists of some still name them by the links to it.
     .map((path) => path.replace(/^\/(bin|sbin|lib|lib64)\//, '/usr/$1/'))
     .filter((path) => lstatSync(join(directory, 'new', path), { throwIfNoEntry: false })?.isFile() === true);
+  // An update may change none: another overlay.
+  if (files.length === 0) {
+    rmSync(directory, { recursive: true, force: true });
+    return 0;
+  }
   const list = join(directory, 'files');
   writeFileSync(list, [...new Set(files)].map((path) => `.${path}\0`).join(''));
   mkdirSync(join(directory, 'alone'));
@@ -181,6 +187,7 @@ function goTheWay({ site, upgrades, security, kernel }: ReturnType<typeof machin
   forget(site);
   execFileSync('sync');
   const full = relive(site, 'build', 'demo');
+  say(`  full build: ${full.wall.toFixed(1)} s, ${full.processor.toFixed(1)} s of the processor`);
   const fullStages = stagesOf(site, newest(site, 'demo'));
   upgrades.offer(security);
   const ofOpenssl = upgrade(site, 'demo', work);
@@ -290,7 +297,7 @@ TIMEFORMAT='%3R %3U %3S'; time { cd m/all; find . -type f -print0 | sort -z | xa
       encoding: 'utf8',
     },
   );
-  const [wall = 0, user = 0, system = 0] = output.trim().split(' ').map(Number);
+  const [wall = 0, user = 0, system = 0] = (output.trim().split('\n').at(-1) ?? '').split(' ').map(Number);
   return { wall, processor: user + system };
 }
 
@@ -305,7 +312,7 @@ async function stack({ site }: ReturnType<typeof machineSite>, work: string): Pr
       relive(site, 'update', 'demo', '--no-test');
     }
     const deep = newest(site, 'demo');
-    relive(site, 'image', 'flatten', 'demo');
+    timed([process.execPath, cli, 'image', 'flatten', 'demo', '--site', site]);
     const flat = newest(site, 'demo');
     if (flat.tree !== deep.tree || deep.layers.length !== 6 || flat.layers.length !== 2)
       throw new Error('these are not a deep and a flat image of one tree');
