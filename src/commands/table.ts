@@ -1,3 +1,4 @@
+import { persistWays } from '../site/schema.ts';
 import { type CommandSpec, nouns, type OptionSpec } from './command.ts';
 import { asRoot } from './medium.ts';
 
@@ -1036,6 +1037,38 @@ export const commands: readonly CommandSpec[] = [
       },
     ],
     load: async () => await import('./live-pull.ts'),
+  },
+  {
+    name: 'live persist',
+    summary: 'what this machine keeps on volumes; keep more; let a volume grow',
+    description:
+      'list                what is kept, what became of each volume, and the lines for the profile\nadd PATH VOLUME     copies what is at the path to the volume, unless that has it already, and puts the volume in its place\n                    until the next start; prints the line with which the profile keeps it for good\ngrow VOLUME         gives a file system (ext4) all of its disk or partition while it is used, through LUKS where it is\n                    encrypted',
+    arguments: [
+      {
+        name: '<action>',
+        description: 'list, add, grow',
+        choices: ['list', 'add', 'grow'],
+      },
+      { name: '[what]', description: 'add: a path; grow: a volume', completes: 'directory' },
+      { name: '[volume]', description: 'add: the label of the file system, or UUID=...' },
+    ],
+    options: [
+      { flags: '--how <way>', description: 'add: how the profile is to bring it', choices: persistWays },
+      { flags: '--owner <user[:group]>', description: 'add: who owns what is made on the volume' },
+      { flags: '--mode <mode>', description: 'add: the mode of what is made on the volume' },
+      { flags: '--required', description: 'add: the boot is to stop without the volume' },
+      { flags: '--grow', description: 'add: the file system is to grow at boot' },
+    ],
+    needsRoot: true,
+    examples: [
+      { command: 'relive live persist list', says: 'what is kept, and the lines of the profile' },
+      {
+        command: 'relive live persist add /srv/www DATA',
+        says: 'from now on, and what the profile is to say',
+      },
+      { command: 'relive live persist grow DATA', says: 'after its partition was made larger' },
+    ],
+    load: async () => await import('./live-persist.ts'),
   },
   {
     name: 'live apply',

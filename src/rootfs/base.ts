@@ -68,6 +68,7 @@ export function wantedPackages(profile: Profile): WantedPackage[] {
   if (profile.boot.ram === 'unpacked') wanted.push(base('squashfs-tools', 'boot.ram: unpacked'));
   // For fsck, which volumes go through before they are mounted.
   if (profile.persist.length > 0) wanted.push(base('e2fsprogs', 'persist'));
+  if (profile.luks.length > 0) wanted.push(base('cryptsetup-bin', 'luks'));
   if (profile.identity !== undefined) wanted.push(base('e2fsprogs', 'identity'));
   const url = profile.boot.health?.url;
   if (url !== undefined) {

@@ -56,9 +56,9 @@ function normalise(profile: LocatedMap): LocatedMap {
   return wholeUnitsOf(listed);
 }
 
-/** A map's `name` or `path`; a text itself. */
+/** A map's `name`, `path` or `volume`; a text itself. */
 function nameOf(item: Located): Located {
-  return entry(item, 'name') ?? entry(item, 'path') ?? item;
+  return entry(item, 'name') ?? entry(item, 'path') ?? entry(item, 'volume') ?? item;
 }
 
 /** What makes two items of a list the same one. */

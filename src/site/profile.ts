@@ -359,7 +359,7 @@ function hostProblems(site: Site, located: LocatedMap): Problem[] {
   const host = valueAt(located, ['host']);
   if (host?.kind !== 'scalar') return [];
   if (host.value === 'container') {
-    return ['boot', 'keyboard', 'image.initrd', 'persist', 'identity'].flatMap((path) => {
+    return ['boot', 'keyboard', 'image.initrd', 'persist', 'luks', 'identity'].flatMap((path) => {
       const value = valueAt(located, path.split('.'));
       const text = `found settings for a machine, but the host is a container, which has no boot, no console and its volumes from outside`;
       return value === undefined ? [] : [{ at: value.at, path, text }];

@@ -416,6 +416,46 @@ const identity = z
   })
   .meta({ description: 'What tells this machine from another one with the same image, kept on a volume.' });
 
+const luks = z
+  .array(
+    z
+      .strictObject({
+        volume: syntax.volumeName.meta({
+          description: 'The label of the LUKS header, or its UUID=...; as persist names the volume.',
+        }),
+        key: z
+          .strictObject({
+            volume: syntax.volumeName.meta({
+              description: 'The label of the file system that has the key file, or its UUID=...',
+            }),
+            file: syntax.keyPath.meta({ description: 'The path of the key file there: /disk.key' }),
+          })
+          .optional()
+          .meta({ description: 'A file on another volume, which is the key.' }),
+        passphrase: z.boolean().optional().meta({
+          description:
+            'Whether the console asks for a passphrase, where no key file unlocks it. Unless given: false',
+        }),
+        timeout: z
+          .int()
+          .min(5, 'a number of seconds from 5 to 3600')
+          .max(3600, 'a number of seconds from 5 to 3600')
+          .optional()
+          .meta({ description: 'Seconds that the passphrase is waited for. Unless given: 90' }),
+      })
+      .refine(({ volume, key }) => key?.volume !== volume, {
+        path: ['key', 'volume'],
+        message: 'another volume: this one is locked',
+      }),
+  )
+  .superRefine((list, context) => {
+    for (const [index, { volume }] of list.entries()) {
+      if (list.findIndex((each) => each.volume === volume) === index) continue;
+      context.addIssue({ code: 'custom', path: [index, 'volume'], message: 'each volume once' });
+    }
+  })
+  .meta({ description: 'Volumes of persist that are encrypted, and what unlocks them.' });
+
 const pull = z
   .strictObject({
     from: syntax.servedStore.meta({
@@ -615,6 +655,7 @@ export const profileSchema = z
         scripts: z.array(syntax.scriptName).optional(),
         users: z.array(syntax.userName).optional(),
         persist: z.array(syntax.persistentPath).optional(),
+        luks: z.array(syntax.volumeName).optional(),
         services: z
           .strictObject({
             enable: units.optional(),
@@ -655,6 +696,7 @@ export const profileSchema = z
       .optional()
       .meta({ description: 'Units of systemd.' }),
     persist: persist.optional(),
+    luks: luks.optional(),
     identity: identity.optional(),
     image: z
       .strictObject({ compression: compression.optional(), initrd: initrd.optional() })
@@ -730,6 +772,39 @@ function checkLive(
   }
 }
 
+/** Each volume that is unlocked is for something, can be unlocked, and its key can be had before. */
+function checkLuks(
+  {
+    luks: locked,
+    persist: kept,
+    identity: own,
+  }: {
+    luks: z.output<typeof luks>;
+    persist: readonly { readonly volume: string }[];
+    identity?: { readonly volume: string } | undefined;
+  },
+  context: z.RefinementCtx,
+): void {
+  for (const [index, { volume, key, passphrase }] of locked.entries()) {
+    const refuse = (part: readonly string[], message: string): void =>
+      context.addIssue({ code: 'custom', path: ['luks', index, ...part], message });
+    if (key === undefined && passphrase !== true) refuse([], 'a key file, "passphrase: true", or both');
+    if (locked.some((other) => other.volume === key?.volume)) {
+      refuse(['key', 'volume'], 'a volume that is not locked itself');
+    }
+    if (!kept.some((each) => each.volume === volume)) {
+      refuse(['volume'], `a volume of persist, as it is named there; nothing is kept on ${volume}`);
+    }
+    if (own?.volume === volume) {
+      context.addIssue({
+        code: 'custom',
+        path: ['identity', 'volume'],
+        message: 'a volume that is not locked: it is read before anything could be unlocked',
+      });
+    }
+  }
+}
+
 /** What starts such a kernel must ask the firmware whether it may: GRUB 2.06 asks shim alone. */
 function checkSecureBoot(
   {
@@ -787,6 +862,7 @@ export const effectiveSchema = z
       .superRefine(checkServices)
       .prefault({}),
     persist: effectivePersist.default([]),
+    luks: luks.default([]),
     identity: identity.optional(),
     image: z
       .strictObject({
@@ -821,6 +897,7 @@ export const effectiveSchema = z
   })
   .superRefine(checkFactory)
   .superRefine(checkLive)
+  .superRefine(checkLuks)
   .superRefine(checkSecureBoot);
 
 /** What relive.yaml holds. */

@@ -302,6 +302,17 @@ export const persistentPath = pattern(
     'a path that the system does not need to boot: /home, /srv, /root, /opt, parts of /etc and /var',
   );
 
+/** A file on a volume, from its top. */
+export const keyPath = pattern(
+  /^(\/[A-Za-z0-9._@+-]+)+$/,
+  'an absolute path of letters, digits, ".", "_", "@", "+", "-"',
+)
+  .max(255, 'a path of at most 255 characters')
+  .refine(
+    (path) => !path.split('/').some((part) => part === '.' || part === '..'),
+    'a path without "." and ".."',
+  );
+
 /** A program of the system that is built. */
 export const programPath = pattern(
   /^(\/[A-Za-z0-9_+-][A-Za-z0-9._@+-]*)+$/,

@@ -34,6 +34,7 @@ const notRun: Readonly<Record<string, string>> = {
   'live apply': 'wants a system that an image has started: test/integration/live',
   'live undo': 'wants a system that an image has started: test/integration/live',
   'live pull': 'wants a system that an image has started: test/integration/serve.test.ts',
+  'live persist': 'wants a system that an image has started: test/boot/live-data.test.ts',
 };
 
 /** Options that make a call of a command that is run one that is not. */

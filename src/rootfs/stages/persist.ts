@@ -20,6 +20,8 @@ const identityFiles = [
   ['persist/relive-identity.path', 'usr/lib/systemd/system/relive-identity.path', 0o644],
 ] as const;
 
+/** What runtime/persist reads of volumes that are locked, where the profile has any: a line for each, as above. */
+const lockedVolumes = 'usr/lib/relive/luks.conf';
 /** What runtime/persist and the initramfs read: the volume and what is kept, then the name that the image gives. */
 const identityConfiguration = 'usr/lib/relive/identity.conf';
 /** What runtime/persist reads: a line for each path, tabs between its fields. */
@@ -28,6 +30,9 @@ const configuration = 'usr/lib/relive/persist.conf';
 const seeds = 'usr/lib/relive/seed';
 
 type Persistent = Profile['persist'][number];
+
+/** Unless the profile says otherwise, a passphrase is waited for so long. */
+const passphraseSeconds = 90;
 
 /** The name of a volume's directory in /volumes. */
 function volumeName({ volume }: Persistent): string {
@@ -42,15 +47,21 @@ function configurationLine({ path, volume, how, owner, mode, seed, required, gro
   return `${fields.join('\t')}\n`;
 }
 
+function lockedLine({ volume, key, passphrase, timeout }: Profile['luks'][number]): string {
+  const seconds = passphrase === true ? String(timeout ?? passphraseSeconds) : '-';
+  return `${[volume, key?.volume ?? '-', key?.file ?? '-', seconds].join('\t')}\n`;
+}
+
 /**
  * Makes places of persistent data in a system: symbolic links into /volumes, or directories that the volume's are bound
  * to, and the units that bring the volumes at boot. What the system has at a linked path becomes the volume's seed.
  */
 export async function persistStage({
   persist,
+  luks,
   identity,
   hostname,
-}: Pick<Profile, 'persist' | 'identity' | 'hostname'>): Promise<Stage> {
+}: Pick<Profile, 'persist' | 'luks' | 'identity' | 'hostname'>): Promise<Stage> {
   const own = identity === undefined ? files : [...files, ...identityFiles];
   const digests = await Promise.all(
     own.map(async ([source]) => sha256(await readFile(join(home, 'runtime', source)))),
@@ -59,6 +70,7 @@ export async function persistStage({
     name: 'persist',
     inputs: {
       persist,
+      ...(luks.length === 0 ? {} : { luks }),
       files: own.map(([, target, mode], index) => [target, mode, digests[index]]),
       ...(identity === undefined ? {} : { identity, hostname }),
     },
@@ -77,6 +89,7 @@ export async function persistStage({
         await chmod(join(root, target), mode);
       }
       await writeFile(join(root, configuration), persist.map(configurationLine).join(''));
+      if (luks.length > 0) await writeFile(join(root, lockedVolumes), luks.map(lockedLine).join(''));
       const units = ['relive-persist.service'];
       if (identity !== undefined) {
         const { volume, keep } = identity;

@@ -1,7 +1,9 @@
 import { execFileSync, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { luksVolume } from '../../fixtures/luks.ts';
 import { repository, temporaryDirectory } from '../../support.ts';
 
 /**
@@ -16,12 +18,15 @@ function persist(
   {
     twice = false,
     readOnly = false,
+    luks = '',
     seed = '',
     afterwards = '',
   }: {
     /** Whether it is run again, with the volume mounted. */
     readonly twice?: boolean;
     readonly readOnly?: boolean;
+    /** The text of luks.conf. */
+    readonly luks?: string;
     /** A file whose content the image has for /srv/notes/big. */
     readonly seed?: string;
     /** What is run in the root then. */
@@ -44,6 +49,7 @@ mkdir -p dev/disk/by-label
 device=$(losetup ${readOnly ? '--read-only' : ''} --find --show ${disk})
 ln -s $device dev/disk/by-label/DATA
 cp ${conf} usr/lib/relive/persist.conf
+${luks === '' ? '' : `printf '${luks}' >usr/lib/relive/luks.conf`}
 ${seed === '' ? '' : `mkdir -p usr/lib/relive/seed/srv/notes srv && cp ${seed} usr/lib/relive/seed/srv/notes/big`}
 cp ${repository}/runtime/persist/relive-persist persist
 printf '#!/bin/sh\\n' >stand-in/udevadm
@@ -212,4 +218,17 @@ test('where the volume has no room for what the image brings along, that is in R
     'relive: /srv/notes is not kept: the volume DATA: no room for /srv/notes, as the image has it\n20000000\nother\n',
   );
   expect(stateOf(root)).toBe('no room for /srv/notes, as the image has it');
+});
+
+test('what is encrypted is not opened without being told how, and nothing else is taken for what is to be encrypted', () => {
+  const { work, root, disk } = prepared();
+  const luks = 'DATA\\tKEYS\\t/key\\t-\\n';
+  expect(persist(root, disk, configuration(work, '-'), { luks })).toContain(
+    '/srv/notes is not kept: the volume DATA: it is not encrypted, and is to be',
+  );
+  const other = prepared();
+  luksVolume(other.disk, randomBytes(64), Buffer.from('key'));
+  expect(persist(other.root, other.disk, configuration(other.work, '-', 'required'))).toBe(
+    'relive: stopped: the volume DATA for /srv/notes: it is encrypted, and the profile does not say what unlocks it (luks)\nstatus 1\n',
+  );
 });

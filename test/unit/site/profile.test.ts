@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 import { isReliveError } from '../../../src/core/error.ts';
+import { wantedPackages } from '../../../src/rootfs/base.ts';
 import { formatProblem } from '../../../src/site/problem.ts';
 import {
   checkProfiles,
@@ -627,6 +628,68 @@ describe('keyboard', () => {
       ]);
     },
   );
+});
+
+/** The packages that a profile's system consists of. */
+async function packagesOf(one: string): Promise<string[]> {
+  return wantedPackages(await load({ one })).map(({ name }) => name);
+}
+
+describe('luks', () => {
+  test('cryptsetup is in images whose profile has a locked volume, and in no others', async () => {
+    const text = `${profileText}persist: [{path: /srv, volume: DATA}]\n`;
+    expect(await packagesOf(`${text}luks: [{volume: DATA, passphrase: true}]\n`)).toContain('cryptsetup-bin');
+    expect((await packagesOf(text)).filter((name) => name.includes('crypt'))).toEqual([]);
+  });
+
+  const kept = 'persist: [{path: /srv, volume: DATA}, {path: /home, volume: KEYS}]\n';
+  test('volumes are joined by their names', async () => {
+    const { luks } = await load({
+      base: 'version: 1\nluks: [{volume: DATA, passphrase: true}, {volume: OLD, passphrase: true}]\n',
+      one: `${profileText}extends: [base]\nexclude: {luks: [OLD]}\n${kept}luks: [{volume: DATA, key: {volume: KEYS, file: /a.key}, timeout: 20}]\n`,
+    });
+    expect(luks).toEqual([
+      { volume: 'DATA', passphrase: true, timeout: 20, key: { volume: 'KEYS', file: '/a.key' } },
+    ]);
+  });
+
+  test.each([
+    ['[{volume: DATA}]', '7:8: luks[0]: found a map; allowed: a key file, "passphrase: true", or both'],
+    [
+      '[{volume: DATA, key: {volume: DATA, file: /k}}]',
+      '7:37: luks[0].key.volume: found "DATA"; allowed: another volume: this one is locked',
+    ],
+    [
+      '[{volume: DATA, key: {volume: KEYS, file: /a/../k}}]',
+      '7:49: luks[0].key.file: found "/a/../k"; allowed: a path without "." and ".."',
+    ],
+    [
+      '[{volume: OTHER, passphrase: true}]',
+      '7:17: luks[0].volume: found "OTHER"; allowed: a volume of persist, as it is named there; nothing is kept on OTHER',
+    ],
+    [
+      '[{volume: DATA, key: {volume: KEYS, file: /k}}, {volume: KEYS, passphrase: true}]',
+      '7:37: luks[0].key.volume: found "KEYS"; allowed: a volume that is not locked itself',
+    ],
+    [
+      '[{volume: DATA, passphrase: true, timeout: 1}]',
+      '7:50: luks[0].timeout: found the number 1; allowed: a number of seconds from 5 to 3600',
+    ],
+    [
+      '[{volume: DATA, passphrase: true}, {volume: DATA, passphrase: true}]',
+      '7:51: luks[1].volume: found "DATA"; allowed: each volume once',
+    ],
+  ])('%s is refused', async (list, problem) => {
+    const problems = await problemsOf({ one: `${profileText}${kept}luks: ${list}\n` });
+    expect(problems.map((line) => line.replace('one.yaml:', ''))).toEqual([problem]);
+  });
+
+  test('the identity of the machine is read before anything could be unlocked', async () => {
+    const text = `${profileText}${kept}identity: {volume: DATA}\nluks: [{volume: DATA, passphrase: true}]\n`;
+    expect(await problemsOf({ one: text })).toEqual([
+      'one.yaml:7:20: identity.volume: found "DATA"; allowed: a volume that is not locked: it is read before anything could be unlocked',
+    ]);
+  });
 });
 
 describe('pull', () => {
