@@ -80,7 +80,10 @@ const work =
   /^(run|tmp|var\/(log|tmp|cache|spool)|var\/lib\/(systemd|dhcp|dhcpcd|NetworkManager|dbus|private|urandom|apt\/lists)|root\/\.cache)(\/|$)/;
 /** What each boot makes: nobody has changed it by hand. */
 const ofBoot =
-  /^etc\/(machine-id|resolv\.conf|\.pwd\.lock|ld\.so\.cache|mtab|adjtime)$|^etc\/ssh\/ssh_host_[^/]+$/;
+  /^(etc|var)\/\.updated$|^etc\/(machine-id|resolv\.conf|\.pwd\.lock|ld\.so\.cache|mtab|adjtime)$|^etc\/ssh\/ssh_host_[^/]+$/;
+
+/** S_IFLNK (inode(7)). */
+const linkType = 0o120000;
 
 /** Every entry of the directory that takes what is written, relative to it; no directories that only lead there. */
 function written(upper: string): string[] {
@@ -138,6 +141,8 @@ async function readDifferences(
   const entries: OwnEntry[] = [];
   for (const [path, entry] of now) {
     if (ofBoot.test(path)) continue;
+    // Debian's systemd-tmpfiles makes the link; a file there is somebody's own.
+    if (path === 'etc/default/locale' && entry.type === linkType) continue;
     const deleted = entry.type === 0o020000 && entry.content[0] === 0;
     const old = below.get(path);
     const wanted = applied.get(path);
