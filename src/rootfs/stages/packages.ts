@@ -120,8 +120,8 @@ async function holdInitramfs(chroot: Chroot, hold: boolean): Promise<void> {
   }
 }
 
-/** So many lines before dpkg's error may be what a maintainer script said of itself. */
-const saidBefore = 15;
+/** So many lines before dpkg's error may be what a maintainer script said: where that begins nobody knows, since stdout comes by another pipe. */
+const saidBefore = 10;
 
 /**
  * Puts what dpkg says of a package that failed before the end of the output: dpkg goes on with the other packages after it, for
@@ -133,13 +133,10 @@ export function withFailedPackages(error: unknown, lines: readonly string[]): un
   const told = lines.flatMap((line, index) => {
     if (!/^dpkg: error processing (?:package|archive) /.test(line)) return [];
     const before = lines.slice(Math.max(0, index - saidBefore), index);
-    const start = before.findLastIndex((each) =>
-      /^(?:Setting up|Unpacking|Preparing to unpack|Processing triggers for) /.test(each),
-    );
     // dpkg's reason is indented by one space.
     const behind = lines.slice(index + 1);
     const end = behind.findIndex((each) => !each.startsWith(' '));
-    return [...before.slice(Math.max(start, 0)), line, ...behind.slice(0, end === -1 ? undefined : end)];
+    return [...before, line, ...behind.slice(0, end === -1 ? undefined : end)];
   });
   if (told.length === 0) return error;
   const [first = '', ...rest] = error.message.split('\n');
