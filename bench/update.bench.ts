@@ -261,7 +261,7 @@ async function machine(work: string): Promise<void> {
     report.table({
       title: 'Where the time goes, in the last round',
       columns: Object.keys(columns).map((name) => ({ name, unit: 's' })),
-      rows: [...fullStages.keys()].map((name) => ({
+      rows: [...new Set([...ofOpenssl.stages.keys(), ...fullStages.keys()])].map((name) => ({
         name,
         values: Object.values(columns).map((stages) => stages.get(name) ?? null),
       })),
@@ -291,7 +291,7 @@ function read(site: string, { layers }: Manifest, work: string): Took {
 TIMEFORMAT='%3R %3U %3S'; time { cd m/all; find . -type f -print0 | sort -z | xargs -0 cat >/dev/null; find . -printf '%m' >/dev/null; }`;
   const output = execFileSync(
     'unshare',
-    ['--mount', '--propagation', 'private', 'bash', '-euc', `{ ${script}\n} 2>&1`],
+    ['--mount', '--propagation', 'private', 'bash', '--norc', '-euc', `{ ${script}\n} 2>&1`],
     {
       cwd: work,
       encoding: 'utf8',
