@@ -203,9 +203,9 @@ export function qemuArguments(machine: Machine): string[] {
       ? [
           ...['-drive', medium],
           // What sits on the root complex itself cannot be pulled out.
-          ...(machine.pullable === true ? ['-device', 'pcie-root-port,id=slot,chassis=1,slot=1'] : []),
+          ...(machine.pullable === true ? ['-device', 'pcie-root-port,id=medium-port,chassis=1,slot=1'] : []),
           '-device',
-          `virtio-blk-pci,drive=medium,bootindex=0${machine.pullable === true ? `,bus=slot,id=${mediumDevice}` : ''}${sectors}`,
+          `virtio-blk-pci,drive=medium,bootindex=0${machine.pullable === true ? `,bus=medium-port,id=${mediumDevice}` : ''}${sectors}`,
         ]
       : [
           ...['-drive', `${medium},media=cdrom`, '-device', 'virtio-scsi-pci'],

@@ -64,7 +64,7 @@ describe('the arguments of QEMU', () => {
 
   test('have a medium that can be pulled out behind a port of its own', () => {
     expect(joined({ pullable: true })).toMatch(
-      /-device pcie-root-port,id=slot,\S* -device virtio-blk-pci,drive=medium,bootindex=0,bus=slot,id=medium-device /,
+      /-device pcie-root-port,id=medium-port,\S* -device virtio-blk-pci,drive=medium,bootindex=0,bus=medium-port,id=medium-device /,
     );
     expect(joined({})).not.toContain('pcie-root-port');
   });
