@@ -216,11 +216,11 @@ test('a hostile environment block sets nothing and runs nothing; one-shot select
   const down = '\u000e';
   machine.send(`${down.repeat(6)}\r`);
   expect(onScreen(await machine.entries())).toEqual([
-    '*board-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tri',
-    ' other-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tri',
+    '*board-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tr',
+    ' other-20261124.01: not for this machine: 2026-11-24, full, 103 MB, tr',
   ]);
   machine.send('\r');
-  await machine.seen(/trixie arm64 is for arm64, and this machine is of another kind: i386/);
+  await machine.seen(/relive: board-20261124\.01 is for arm64; this machine is i386/);
   machine.send('\u001b');
   await machine.entries();
   machine.send(`${down.repeat(2)}\r`);
