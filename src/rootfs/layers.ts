@@ -12,7 +12,7 @@ import { scrub } from './scrub.ts';
 import { mountStack, unmount } from './stack.ts';
 
 /** Changed when a stage does its work otherwise than before, so that no layer of an older relive is taken for it. */
-const generation = 4;
+const generation = 5;
 /** A layer that no build has used for so long is removed from the cache. */
 const keepDays = 7;
 

@@ -80,7 +80,11 @@ async function writeSources(root: string, sources: readonly AptSource[]): Promis
 }
 
 async function setLocale(chroot: Chroot, locale: string): Promise<void> {
-  await writeInside(chroot.root, 'etc/default/locale', `LANG=${locale}\n`);
+  // At each boot systemd of trixie makes the other name, which PAM reads, a link to this one (tmpfiles.d, debian.conf).
+  await writeInside(chroot.root, 'etc/locale.conf', `LANG=${locale}\n`);
+  const other = join(chroot.root, 'etc/default/locale');
+  await rm(other, { force: true });
+  await symlink('../locale.conf', other);
   if (!needsLocales(locale)) return;
   const encoding = locale.split('.')[1] ?? 'ISO-8859-1';
   await writeInside(chroot.root, 'etc/locale.gen', `${locale} ${encoding.split('@')[0] ?? encoding}\n`);

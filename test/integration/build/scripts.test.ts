@@ -56,6 +56,7 @@ describe('scripts and a keyboard', () => {
     profile(
       'changed',
       `hostname: changed
+locale: C.UTF-8
 keyboard: {layout: de, variant: nodeadkeys}
 scripts:
   - {name: inside, after: packages}
@@ -109,6 +110,13 @@ scripts:
       maxBuffer: 2 ** 28,
     });
     expect(paths.split('\n').filter((path) => /^\/(mnt|run|tmp)\/.|left$/.test(path))).toEqual([]);
+  });
+
+  test('the locale is where systemd and PAM look for it, also after the next start', () => {
+    expect(cat('etc/locale.conf')).toBe('LANG=C.UTF-8\n');
+    expect(execFileSync('unsquashfs', ['-ll', base, 'etc/default/locale'], { encoding: 'utf8' })).toMatch(
+      /etc\/default\/locale -> \.\.\/locale\.conf$/m,
+    );
   });
 
   test('the keyboard is set, and what console-setup keeps of it is of this one', () => {
