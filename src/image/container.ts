@@ -186,9 +186,9 @@ async function addLayer(tree: string, blobs: string, { signal }: Context) {
   };
 }
 
-/** The language that the system is set to. */
+/** The language that the system is set to (locale.conf(5)). */
 async function languageOf(root: string): Promise<string[]> {
-  const file = join(root, 'etc/default/locale');
+  const file = join(root, 'etc/locale.conf');
   // A link would be followed on the host.
   if (!(await lstat(file).catch(() => undefined))?.isFile()) return [];
   const [, language] = /^LANG=([A-Za-z0-9_.@-]+)$/m.exec(await readFile(file, 'utf8')) ?? [];

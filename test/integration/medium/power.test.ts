@@ -175,7 +175,11 @@ test('a hundred times: power is lost at a random write of a sync, and what was n
   appendFileSync(join(site, 'keys/public.asc'), other.armoured);
   const writes = await recordWrites(after, async (device) => {
     expect(await succeed(['medium', 'sync', device, '--keep', '2'], { site })).toMatchObject({
-      last: { added: [image(3)], removed: [image(1)], grub: ['BIOS', 'EFI/BOOT/BOOTX64.EFI'] },
+      last: {
+        added: [image(3)],
+        removed: [image(1)],
+        grub: ['BIOS', 'EFI/BOOT/BOOTX64.EFI', 'EFI/BOOT/BOOTIA32.EFI'],
+      },
     });
   });
   const environment = join(temporaryDirectory(), 'grubenv');
