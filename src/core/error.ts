@@ -29,9 +29,15 @@ export const exitStatusOf = {
 
 export type ErrorCode = keyof typeof exitStatusOf;
 
+/** Text in which addresses have lost their user and password: `http://***@host/`. */
+export function withoutPasswords(text: string): string {
+  return text.includes('@') ? text.replaceAll(/([a-z][a-z0-9+.-]*:\/\/)[^\s/"'<>]+@/gi, '$1***@') : text;
+}
+
 /**
  * A failure with a known cause: `message` says what and where, `hint` what to do next. Anything else that is
- * thrown is a bug of relive and is shown with its stack.
+ * thrown is a bug of relive and is shown with its stack. What stands in logs and reports has no password: those of
+ * addresses are taken out.
  */
 export class ReliveError extends Error {
   override readonly name = 'ReliveError';
@@ -43,9 +49,9 @@ export class ReliveError extends Error {
     message: string,
     options: { readonly hint?: string | undefined; readonly cause?: unknown } = {},
   ) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    super(withoutPasswords(message), 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : withoutPasswords(options.hint);
   }
 
   /** The status that a command ends with when this error reaches its front door. */

@@ -239,7 +239,7 @@ export async function verifyClearsigned(
         ...['--status-fd', '1', '--homedir', directory, '--keyring', await usableKeyring(keyring, directory)],
         ...['--output', output, '--', resolve(file)],
       ],
-      { signal, accept: [0, 1, 2] },
+      { signal, accept: [0, 1, 2], mayOutlive: true },
     );
     const lines = stdout.split('\n');
     const signers = judge(lines, what, keyring, options.fingerprints);
@@ -270,7 +270,7 @@ export async function verifyDetached(
         ...['--status-fd', '1', '--homedir', directory, '--keyring', await usableKeyring(keyring, directory)],
         ...['--', resolve(signatureFile), resolve(file)],
       ],
-      { signal, accept: [0, 1, 2] },
+      { signal, accept: [0, 1, 2], mayOutlive: true },
     );
     return { signers: judge(stdout.split('\n'), options.as ?? file, keyring, options.fingerprints) };
   });

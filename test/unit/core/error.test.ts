@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest';
-import { isReliveError, messageOf, ReliveError, systemCode } from '../../../src/core/error.ts';
+import {
+  isReliveError,
+  messageOf,
+  ReliveError,
+  systemCode,
+  withoutPasswords,
+} from '../../../src/core/error.ts';
 
 test.each([
   ['usage', 2],
@@ -34,4 +40,15 @@ test('the code of a system error, and the message of anything', () => {
   expect(systemCode({ code: 'ENOENT' })).toBeUndefined();
   expect(messageOf(new Error('m'))).toBe('m');
   expect(messageOf('text')).toBe('text');
+});
+
+test.each([
+  ['from http://user:word@host/debian, gone', 'from http://***@host/debian, gone'],
+  ['{"url":"https://user:wo@rd@host:8443"}', '{"url":"https://***@host:8443"}'],
+  ["two: 'ftp://a:b@c' rsync://d:e@f/g", "two: 'ftp://***@c' rsync://***@f/g"],
+  ['http://host/a@b and me@host', 'http://host/a@b and me@host'],
+])('passwords of addresses are taken out: %s', (text, expected) => {
+  expect(withoutPasswords(text)).toBe(expected);
+  const { message, hint } = new ReliveError('usage', text, { hint: text });
+  expect({ message, hint }).toEqual({ message: expected, hint: expected });
 });

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { sendReport } from '../../../src/refresh/send.ts';
 import { readReported } from '../../../src/refresh/state.ts';
-import type { Site } from '../../../src/site/site.ts';
+import { type Site, usualMenu } from '../../../src/site/site.ts';
 import { recordingContext, temporaryDirectory } from '../../support.ts';
 import { exampleReport } from './example.ts';
 
@@ -13,6 +13,7 @@ function siteWith(report: readonly string[] | undefined): Site {
   return {
     ...{ directory, store: inside('store'), mirror: inside('mirror'), cache: inside('cache') },
     ...{ keys: inside('keys'), repositories: {}, refresh: { media: [], report } },
+    menu: usualMenu,
   };
 }
 
