@@ -33,6 +33,8 @@ const trixieKeys = ['04B54C3CDCA79751B16BC6B5225629DF75B188BD', '5E04A1E3223A19A
 const neededDiskBytes = 3e9;
 const neededMemoryBytes = 1e9;
 const answerSeconds = 20;
+/** The hint of what could not be tried. */
+const installFirst = 'install what is missing, then ask again';
 
 /** The first thing that looks like a version in what a program says of itself; undefined where there is none. */
 export function versionIn(text: string): string | undefined {
@@ -77,7 +79,7 @@ export function checkNode(version: string): Check {
     needed: true,
     purpose: 'running relive',
     detail: fresh ? version : `${version} is older than ${oldestNode.join('.')}`,
-    ...(fresh ? {} : { hint: 'Debian 13 has one that serves' }),
+    ...(fresh ? {} : { hint: 'Debian 13 has one that serves; on Debian 12 ./run of a checkout fetches one' }),
   };
 }
 
@@ -174,7 +176,7 @@ async function checkKeyring(context: Context): Promise<Check> {
     return { ...common, state: 'missing', detail: `without ${debianKeyring}`, install: name };
   }
   if (findTool('gpg') === undefined) {
-    return { ...common, state: 'unsuitable', detail: `${debianKeyring} cannot be looked at without gpg` };
+    return { ...common, state: 'unsuitable', detail: 'not tried, without gpg', hint: installFirst };
   }
   return await inTemporaryDirectory(async (home) => {
     // gpg ends with 2 on what it cannot read: that has no keys for us.
@@ -223,6 +225,22 @@ async function problemOf(
   }
 }
 
+/** What a check says that wants a program which is not there; the program has a line of its own. */
+const untried = (...tools: readonly string[]): string | undefined => {
+  const missing = tools.filter((tool) => findTool(tool) === undefined);
+  return missing.length === 0 ? undefined : `not tried, without ${missing.join(', ')}`;
+};
+
+/** What helps against a problem of the kernel; `usual` where nothing better is known. */
+function kernelHint(problem: string, usual: string): string {
+  if (problem.startsWith('not tried')) return installFirst;
+  // chroot(8) alone leaves / no mount point.
+  if (problem.includes('cannot change root filesystem propagation')) {
+    return 'in a chroot: mount --bind DIR DIR before entering it, so that its / is a mount point';
+  }
+  return usual;
+}
+
 /** Mounts `args` inside a mount namespace that ends with mount(8) itself, so that the host sees nothing of it. */
 async function mountProblem(args: readonly string[], context: Context): Promise<string | undefined> {
   return await problemOf(['unshare', '--mount', '--propagation', 'private', '--', 'mount', ...args], context);
@@ -268,12 +286,18 @@ async function checkKernel(context: Context): Promise<readonly Check[]> {
     name,
     needed: true,
     purpose,
-    ...(problem === undefined ? { state: 'good', detail } : { state: 'unsuitable', detail: problem, hint }),
+    ...(problem === undefined
+      ? { state: 'good', detail }
+      : { state: 'unsuitable', detail: problem, hint: kernelHint(problem, hint) }),
   });
   return await inTemporaryDirectory(async (directory) => {
-    const overlay = root ? await overlayProblem(directory, context) : await notListed('overlay');
+    const overlay = root
+      ? (untried('mount') ?? (await overlayProblem(directory, context)))
+      : await notListed('overlay');
     const noLoop = (await exists('/dev/loop-control')) ? undefined : 'there is no /dev/loop-control';
-    const squash = root ? await squashProblem(directory, context) : await notListed('squashfs');
+    const squash = root
+      ? (untried('mount', 'mksquashfs') ?? (await squashProblem(directory, context)))
+      : await notListed('squashfs');
     const checks = [
       check(
         'overlayfs',
@@ -284,7 +308,7 @@ async function checkKernel(context: Context): Promise<readonly Check[]> {
       check('squashfs', 'mounting layers', `modprobe squashfs loop; ${privileged}`, noLoop ?? squash),
     ];
     if (!root) return checks;
-    const namespaces = await mountProblem(['--bind', directory, directory], context);
+    const namespaces = untried('mount') ?? (await mountProblem(['--bind', directory, directory], context));
     return [check('namespaces', 'mounts that the host does not see', privileged, namespaces), ...checks];
   });
 }
