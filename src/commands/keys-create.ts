@@ -15,8 +15,8 @@ export async function run(call: Call): Promise<CommandResult> {
     throw new ReliveError('usage', `--bits ${bits}: images are signed with 3072 or 4096`);
   const replace = call.options['replace'] === true;
   const token = optionValue(call, 'token');
-  if (token !== undefined && !secureBoot)
-    throw new ReliveError('usage', '--token is for --secure-boot: the key of images lies in keys/gnupg');
+  if (token !== undefined && optionValue(call, 'bits') !== undefined && !secureBoot)
+    throw new ReliveError('usage', '--bits: the key on a token is there, and has its length');
   if (secureBoot) {
     const { certificates } = await createSecureBootKeys(site, { user, bits, replace, token }, call.context);
     const directory = secureBootDirectory(site);
@@ -27,11 +27,11 @@ export async function run(call: Call): Promise<CommandResult> {
       text: `made PK, KEK and db (${user}), RSA ${bits}, in ${directory}\nrelive keys enroll DIRECTORY writes what firmware needs`,
     };
   }
-  const key = await createKey(site, { user, bits, replace }, call.context);
+  const key = await createKey(site, { user, bits, replace, token }, call.context);
   const publicKeys = publicKeysFile(site);
   return {
     ok: true,
     data: { ...key, publicKeys },
-    text: `made ${key.fingerprint} (${key.user}), RSA ${bits}\npublic keys: ${publicKeys}`,
+    text: `made ${key.fingerprint} (${key.user}), ${token === undefined ? `RSA ${bits}` : 'on the token'}\npublic keys: ${publicKeys}`,
   };
 }

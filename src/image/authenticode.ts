@@ -168,9 +168,16 @@ function aligned(bytes: Buffer): Buffer {
  * Adds a signature to a program; those that it has stay, and firmware takes one that it trusts. The same program and
  * key give the same bytes.
  * @param name names the program in errors
+ * @param place before or behind those that it has. Linux, which checks what it is to start by kexec, looks at the first one
+ *   only (crypto/asymmetric_keys/verify_pefile.c)
  * @throws ReliveError `corrupt`, and what the signer throws
  */
-export async function signProgram(program: Uint8Array, name: string, signer: Signer): Promise<Buffer> {
+export async function signProgram(
+  program: Uint8Array,
+  name: string,
+  signer: Signer,
+  place: 'first' | 'last' = 'last',
+): Promise<Buffer> {
   // The table begins at a multiple of 8; what is added to reach it is signed.
   const signed = Buffer.from(program);
   const whole = layoutOf(signed, name).table.size > 0 ? signed : aligned(signed);
@@ -182,9 +189,12 @@ export async function signProgram(program: Uint8Array, name: string, signer: Sig
   header.writeUInt16LE(0x0200, 4);
   header.writeUInt16LE(0x0002, 6);
   const entry = aligned(Buffer.concat([header, signature]));
-  const result = Buffer.concat([whole, entry]);
-  const { start, size } = layout.table;
-  result.writeUInt32LE(size > 0 ? start : whole.length, layout.directory);
+  const { size } = layout.table;
+  const start = whole.length - size;
+  const others = whole.subarray(start);
+  const entries = place === 'first' ? [entry, others] : [others, entry];
+  const result = Buffer.concat([whole.subarray(0, start), ...entries]);
+  result.writeUInt32LE(start, layout.directory);
   result.writeUInt32LE(size + entry.length, layout.directory + 4);
   return result;
 }

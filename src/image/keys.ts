@@ -3,7 +3,13 @@ import { join } from 'node:path';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { writeFileAtomic } from '../host/files.ts';
-import { createSigningKey, exportPublicKeys, listSecretKeys, type SecretKey } from '../host/gpg.ts';
+import {
+  createSigningKey,
+  createTokenKey,
+  exportPublicKeys,
+  listSecretKeys,
+  type SecretKey,
+} from '../host/gpg.ts';
 import type { Site } from '../site/site.ts';
 
 /** The site's own GnuPG home, with the secret keys. */
@@ -18,11 +24,17 @@ export function publicKeysFile(site: Pick<Site, 'keys'>): string {
 
 /**
  * Makes the site's signing key and exports the public one.
+ * @param options `token`: the address of a key on a token, which is there (see `parseTokenKey`)
  * @throws ReliveError `exists` where there is one and `replace` was not asked for
  */
 export async function createKey(
   site: Pick<Site, 'keys'>,
-  options: { readonly user: string; readonly bits: number; readonly replace: boolean },
+  options: {
+    readonly user: string;
+    readonly bits: number;
+    readonly replace: boolean;
+    readonly token?: string | undefined;
+  },
   context: Context,
 ): Promise<SecretKey> {
   const home = keysHome(site);
@@ -32,7 +44,11 @@ export async function createKey(
       hint: 'relive keys create --replace makes another one; images signed by the old key stay valid',
     });
   }
-  const key = await createSigningKey(home, options, context);
+  const { user, token } = options;
+  const key =
+    token === undefined
+      ? await createSigningKey(home, options, context)
+      : await createTokenKey(home, { user, address: token }, context);
   await writeFileAtomic(publicKeysFile(site), await exportPublicKeys(home, context));
   return key;
 }

@@ -5,9 +5,15 @@ import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { entryExists, makeDirectories, syncDirectory } from '../host/files.ts';
 import { run } from '../host/process.ts';
+import {
+  engineArguments,
+  parseTokenKey,
+  requirePrivatePin,
+  signByToken,
+  tokenEnvironment,
+} from '../host/token.ts';
 import type { Site } from '../site/site.ts';
 import type { Signer } from './authenticode.ts';
-import { engineArguments, parseTokenKey, requirePrivatePin, signByToken, tokenEnvironment } from './token.ts';
 
 /**
  * The keys of UEFI Secure Boot (UEFI specification, 32.3): PK may change KEK, KEK may change db, and what db has signed

@@ -54,7 +54,8 @@ const settings = {
   firmware: 'secure-boot',
   accelerator: 'tcg',
   memoryMib: 512,
-  powerOffSeconds: 1,
+  cpus: 1,
+  powerOffSeconds: undefined,
   timeoutSeconds: 240,
 } as const;
 

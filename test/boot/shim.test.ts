@@ -122,7 +122,10 @@ test("by Debian's chain alone: a medium and an ISO start on a machine as it is s
   expect(lines).toContainEqual(
     expect.objectContaining({ event: 'warning', message: expect.stringContaining("Debian's own GRUB") }),
   );
-  const machine = ['--firmware', 'microsoft', '--accel', 'tcg', '--memory', '512', '--timeout', '240'];
+  const machine = [
+    ...['--firmware', 'microsoft', '--accel', 'tcg', '--memory', '512', '--timeout', '240'],
+    ...['--cpus', '1', '--power-off', '0'],
+  ];
   const log = join(site, 'console.log');
   const { last } = await succeed(['vm', disk, ...machine, '--log', log], { site });
   expect(last).toMatchObject({ healthy: true, image: debian.image });
@@ -153,7 +156,7 @@ test.each(['shim', 'secure-boot'])(
     const { last } = await succeed(
       [
         ...['vm', 'tiny-20261122.01', '--firmware', firmware, '--accel', 'tcg', '--memory', '512'],
-        ...['--timeout', '240', '--log', log],
+        ...['--timeout', '240', '--log', log, '--cpus', '1', '--power-off', '0'],
       ],
       { site: tiny.site },
     );

@@ -24,6 +24,24 @@ function agents(site: string): string[] {
 const create = async (site: string, ...args: readonly string[]) =>
   await runCommand(['keys', 'create', ...args], { site });
 
+test('several that use the keys at once all see them, and no agent stays', async () => {
+  const site = await emptySite();
+  await create(site);
+  // Not in step: one lists them while another one's agent ends.
+  const seen = await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      const counts = [];
+      for (let round = 0; round < 12; round += 1) {
+        const { last } = await succeed(['keys', 'list'], { site });
+        counts.push((last as unknown as { keys: unknown[] }).keys.length);
+      }
+      return counts;
+    }),
+  );
+  expect(new Set(seen.flat())).toEqual(new Set([1]));
+  expect(agents(site)).toEqual([]);
+});
+
 describe('keys create', () => {
   test('makes an RSA key in a home that nobody else can read, and leaves no agent', async () => {
     const site = await emptySite();

@@ -22,6 +22,7 @@ import { recordingContext } from '../../fixtures/context.ts';
 import { errorLike } from '../../fixtures/expecting.ts';
 import { makeTinyStore, type TinyStore } from '../../fixtures/guest.ts';
 import { makeSigningKey } from '../../fixtures/signing.ts';
+import { makeToken } from '../../fixtures/token.ts';
 
 let tiny: TinyStore;
 let directory: string;
@@ -60,6 +61,12 @@ describe('a signed program', () => {
     const listed = execFileSync('sbverify', ['--list', file], { encoding: 'utf8', stdio: 'pipe' });
     expect(listed).toContain('/CN=Lab db');
     expect(listed.includes('Debian Secure Boot')).toBe(path === 'vmlinuz');
+    // Before others, where whoever looks at one alone finds it.
+    writeFileSync(file, await signProgram(program, path, signer, 'first'));
+    expect(verifies(file, join(keys, 'db.crt'))).toBe(true);
+    expect(execFileSync('sbverify', ['--list', file], { encoding: 'utf8', stdio: 'pipe' })).toMatch(
+      /^signature 1\nimage signature issuers:\n - .*CN=Lab db\n/m,
+    );
     // One more signature on top.
     writeFileSync(file, await signProgram(signed, path, signer));
     expect(verifies(file, join(keys, 'db.crt'))).toBe(true);
@@ -103,24 +110,9 @@ test('the ISO of an image for Secure Boot has a signed GRUB that says its SBAT g
   expect(sbat).toMatch(/^grub\.debian,\d+,Debian,grub2,2\.12/m);
 });
 
-/** A token of SoftHSM in `home`, with an RSA key. @returns the address of the key */
-function makeToken(home: string): string {
-  const module = '/usr/lib/softhsm/libsofthsm2.so';
-  const settings = join(home, 'softhsm2.conf');
-  mkdirSync(join(home, 'tokens'), { recursive: true });
-  writeFileSync(settings, `directories.tokendir = ${join(home, 'tokens')}\n`);
-  writeFileSync(join(home, 'pin'), '471147', { mode: 0o600 });
-  const env = { ...process.env, SOFTHSM2_CONF: settings };
-  const softhsm = ['--init-token', '--free', '--label', 'lab', '--pin', '471147', '--so-pin', '081508'];
-  execFileSync('softhsm2-util', softhsm, { env, stdio: 'pipe' });
-  const pair = ['--login', '--pin', '471147', '--keypairgen', '--key-type', 'rsa:2048', '--label', 'db'];
-  execFileSync('pkcs11-tool', ['--module', module, '--token-label', 'lab', ...pair], { env, stdio: 'pipe' });
-  return `pkcs11:token=lab;object=db?pin-source=file:${join(home, 'pin')}&module-path=${module}`;
-}
-
 test('db on a PKCS #11 token signs as one in a file does, and what cannot be signed with says so', async () => {
   const home = mkdtempSync(join(directory, 'token-'));
-  const address = makeToken(home);
+  const address = makeToken(home, 'db', 2048);
   const pin = join(home, 'pin');
   const key = makeSigningKey('Test Images', 'rsa3072');
   onTestFinished(key.remove);

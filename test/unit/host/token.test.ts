@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { assert, property, string } from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { ReliveError } from '../../../src/core/error.ts';
-import { parseTokenKey, requirePrivatePin } from '../../../src/image/token.ts';
+import { parseTokenKey, requirePrivatePin } from '../../../src/host/token.ts';
 import { errorLike } from '../../fixtures/expecting.ts';
 
 test('the address of a key on a token, with the module taken out', () => {

@@ -1,8 +1,9 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { run } from '../host/process.ts';
+import { run } from './process.ts';
 
 /** A private key on a PKCS #11 token: a smart card, a security module, SoftHSM. */
 export interface TokenKey {
@@ -94,6 +95,20 @@ export function tokenEnvironment({ module }: TokenKey): Readonly<Record<string, 
     HOME: process.env['HOME'] ?? '/root',
     ...(process.env['SOFTHSM2_CONF'] === undefined ? {} : { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] }),
   };
+}
+
+/**
+ * The public part of a key on a token. Its owner is asked for, once: a wrong PIN is found by one try out of the few that a token
+ * allows.
+ * @throws ReliveError `tool-missing`; `tool-failed` where the token does not know the key or the PIN
+ */
+export async function publicKeyOfToken(key: TokenKey, context: Context): Promise<KeyObject> {
+  const { stdout } = await run(
+    'openssl',
+    ['pkey', '-engine', 'pkcs11', '-inform', 'engine', '-in', key.uri, '-pubout'],
+    { signal: context.signal, env: tokenEnvironment(key), as: 'openssl (the key on the token)' },
+  );
+  return createPublicKey(stdout);
 }
 
 /**
