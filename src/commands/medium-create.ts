@@ -18,6 +18,7 @@ export async function run(call: Call): Promise<CommandResult> {
       bytes: size === undefined ? undefined : parseSize(size, '--size'),
       volumes: volumes === undefined ? [] : parseVolumes(volumes),
       sectorSize: sectorSize === undefined ? undefined : sectorSize === '4096' ? 4096 : 512,
+      storeType: optionValue(call, 'filesystem') === 'exfat' ? 'exfat' : 'ext4',
       images: listOption(call, 'image'),
       confirm: call.options['yes'] === true ? async () => await Promise.resolve(true) : call.confirm,
     },

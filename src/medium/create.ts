@@ -1,18 +1,38 @@
 import { open, rename } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { isReliveError, ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
+import { withScratchDirectory } from '../host/anonymous.ts';
 import { openAlone, rereadPartitions } from '../host/disk.ts';
 import { explainDiskFull, freeBytes, makeDirectories, syncDirectory } from '../host/files.ts';
 import type { Site } from '../site/site.ts';
 import { type DiskBytes, diskBytes } from './bytes.ts';
 import { installGrub, mediumGrub, mediumKeys } from './disk-grub.ts';
 import { makeDiskEfi } from './efi.ts';
+import { makeExfat, withPart } from './exfat.ts';
 import { bytesOf, fillStore, planFill, settled, type WantedImage, wantedImages } from './fill.ts';
 import { withProtectiveTable, writeTable } from './gpt.ts';
-import { type Layout, layOut, type SectorSize, storeLabel, type VolumeRequest } from './layout.ts';
+import { grubLayout } from './keyboard.ts';
+import {
+  type Layout,
+  layOut,
+  type SectorSize,
+  type StoreType,
+  sectorSizeOf,
+  storeLabel,
+  type VolumeRequest,
+} from './layout.ts';
 import { giveToRoot, makeExt4, withMountedStore } from './store-files.ts';
-import { contentOf, findTarget, isRoot, sizeOf, type Target, withMediumScratch } from './target.ts';
+import {
+  contentOf,
+  findTarget,
+  isRoot,
+  requireRootFor,
+  sizeOf,
+  type Target,
+  withMediumScratch,
+} from './target.ts';
 
 export interface CreateOptions {
   /** Of a disk file; undefined: that of the file that is there, or `defaultFileBytes`. */
@@ -20,6 +40,8 @@ export interface CreateOptions {
   readonly volumes: readonly VolumeRequest[];
   /** Undefined: the device's own, 512 for a file. */
   readonly sectorSize: SectorSize | undefined;
+  /** The file system of the store. */
+  readonly storeType: StoreType;
   /** Images, or profiles for their newest ones; none: the newest of each profile. */
   readonly images: readonly string[];
   /** Asks whether the target may be erased. */
@@ -84,6 +106,12 @@ async function mayErase(target: Target, options: CreateOptions, context: Context
   });
 }
 
+/** What is wrong with the menu's settings is said before anything is erased. */
+async function checkMenu({ menu: { keyboard } }: Site, context: Context): Promise<void> {
+  if (keyboard === undefined) return;
+  await withScratchDirectory(tmpdir(), async (scratch) => await grubLayout(keyboard, scratch, context));
+}
+
 /** Overwrites what earlier partition tables and file systems are known by. */
 async function wipeEnds(disk: DiskBytes, bytes: number): Promise<void> {
   const zeros = new Uint8Array(mebibyte);
@@ -105,6 +133,7 @@ async function withDisk<T>(path: string, work: (disk: DiskBytes) => Promise<T>):
 async function makeFileSystems(
   path: string,
   layout: Layout,
+  storeType: StoreType,
   tree: string | undefined,
   scratch: string,
   context: Context,
@@ -114,6 +143,13 @@ async function makeFileSystems(
     await makeDiskEfi(efi, { bytes: layout.efi.bytes, sectorSize: layout.table.sectorSize }, context);
     await withDisk(path, async (disk) => await copyInto(disk, layout.efi.offset, efi));
     for (const volume of layout.volumes) await makeExt4(path, volume, volume.label, undefined, context);
+    if (storeType === 'exfat') {
+      const options = { sectorSize: sectorSizeOf(layout), readOnly: false };
+      await withPart(path, layout.store, options, context, async (device) => {
+        await makeExfat(device, storeLabel, context);
+      });
+      return;
+    }
     await makeExt4(path, layout.store, storeLabel, tree, context);
     if (tree !== undefined) await giveToRoot(path, layout.store, tree, context);
   });
@@ -145,26 +181,26 @@ async function makeMedium(
   site: Site,
   path: string,
   layout: Layout,
+  storeType: StoreType,
   wanted: readonly WantedImage[],
   scratch: string,
   context: Context,
 ): Promise<void> {
   const { sectorSize, sectors } = layout.table;
   await withDisk(path, async (disk) => await wipeEnds(disk, sectors * sectorSize));
-  const store = { path, extent: layout.store, mode: 'write' } as const;
   const fill = async (root: string): Promise<void> => {
     await makeDirectories(root);
     // Nothing starts from a medium that is being made.
     await fillStore(await planFill(site.store, wanted, root, false), root, settled, context);
   };
   if (isRoot()) {
-    await makeFileSystems(path, layout, undefined, scratch, context);
+    await makeFileSystems(path, layout, storeType, undefined, scratch, context);
     const mountPoint = join(site.cache, 'medium');
-    await withMountedStore({ ...store, mountPoint }, context, fill);
+    await withMountedStore({ path, layout, mode: 'write', mountPoint }, context, fill);
   } else {
     const tree = join(scratch, 'store');
     await fill(tree);
-    await makeFileSystems(path, layout, tree, scratch, context);
+    await makeFileSystems(path, layout, storeType, tree, scratch, context);
   }
   await inStage(context, grubStage, async () => {
     const manifests = wanted.map(({ manifest }) => manifest);
@@ -190,14 +226,16 @@ export async function createMedium(
   options: CreateOptions,
   context: Context,
 ): Promise<CreatedMedium> {
+  if (options.storeType === 'exfat') requireRootFor('making a store of exFAT');
   const target = await findTarget(given, true, context);
   const { bytes, sectorSize } = await chosenSize(target, options);
   const wanted = await wantedImages(site.store, options.images, await mediumKeys(site), context);
   const layout = layOut({ ...options, bytes, sectorSize, storeBytes: Math.ceil(bytesOf(wanted) * 1.05) });
+  await checkMenu(site, context);
   await mayErase(target, options, context);
   await withMediumScratch(target, context, async (scratch) => {
     if (target.device !== undefined) {
-      await makeMedium(site, target.path, layout, wanted, scratch, context);
+      await makeMedium(site, target.path, layout, options.storeType, wanted, scratch, context);
       await showPartitions(target.path, context);
       return;
     }
@@ -210,7 +248,7 @@ export async function createMedium(
       await handle.close();
     }
     try {
-      await makeMedium(site, made, layout, wanted, scratch, context);
+      await makeMedium(site, made, layout, options.storeType, wanted, scratch, context);
     } catch (error) {
       throw explainDiskFull(error, target.path);
     }

@@ -15,12 +15,10 @@ import { readFatFile, replaceFatFile } from './fat.ts';
 import { type EfiPlatform, type GrubOptions, grubDirectory, makeGrubImage } from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
 import { findGrub } from './grub-package.ts';
+import { grubLayout } from './keyboard.ts';
 import type { Layout } from './layout.ts';
 import type { EfiFile } from './shim.ts';
 import { rarerEfi, type Starter, starterOf } from './starters.ts';
-
-/** Seconds that the menu of a medium waits. */
-const menuSeconds = 3;
 
 /** What starts a medium. */
 export interface MediumGrub {
@@ -131,7 +129,9 @@ export async function mediumGrub(
   const options = {
     check: keys === undefined ? ('checksum' as const) : ('signature' as const),
     publicKey: keys === undefined ? undefined : await readGrubKey(keys),
-    timeoutSeconds: menuSeconds,
+    timeoutSeconds: site.menu.timeoutSeconds,
+    layout:
+      site.menu.keyboard === undefined ? undefined : await grubLayout(site.menu.keyboard, scratch, context),
   };
   const machines = new Map<Starter['efi'], Starter & { readonly images: Manifest[] }>();
   for (const architecture of images.length === 0 ? ['amd64'] : images.map((image) => image.architecture)) {

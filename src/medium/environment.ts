@@ -100,6 +100,20 @@ export async function chooseOnce(store: string, image: string): Promise<void> {
 }
 
 /**
+ * Remembers a start of an image by who is not GRUB, as GRUB does before it starts one: what was to be started once is not any
+ * more, and one that has not come up yet is counted (relive_count of runtime/grub/functions.cfg).
+ * @throws as `chooseOnce`
+ */
+export async function countStart(store: string, image: string, trial: boolean): Promise<void> {
+  await change(store, (environment) => {
+    const others = without(environment, 'relive_next');
+    if (!trial) return others;
+    const tries = environment.relive_trial === image ? Number(environment.relive_tries) || 0 : 0;
+    return { ...others, relive_trial: image, relive_tries: String(Math.min(tries + 1, 3)) };
+  });
+}
+
+/**
  * Leaves it to GRUB which image it starts, the newest one, and gives that its three trials again where they were spent.
  * @throws as `chooseOnce`
  */

@@ -18,7 +18,7 @@ import { rarerEfi, startedArchitectures, starterOf } from './starters.ts';
  * Where the images and the public keys of a site are; absolute paths. What is not on this host (GRUB for another
  * processor) comes from its repositories.
  */
-export type ImageSource = Pick<Site, 'store' | 'keys'> & Partial<PackageSource>;
+export type ImageSource = Pick<Site, 'store' | 'keys'> & Partial<PackageSource & Pick<Site, 'menu'>>;
 
 /** @throws ReliveError `usage` for an image that no ISO can start, `not-found` for an image that wants its signatures checked, and no keys; `corrupt` */
 async function isoOptions(site: ImageSource, image: StoredImage, context: Context): Promise<IsoOptions> {
@@ -61,6 +61,7 @@ async function isoOptions(site: ImageSource, image: StoredImage, context: Contex
     efi: starter.efi,
     rarerEfi: rarer,
     efiModules: grub.modules,
+    menu: site.menu,
     secure:
       grub.whole === undefined
         ? grub.debian

@@ -7,6 +7,8 @@ import type { DiskBytes } from './bytes.ts';
 export const partitionTypes = {
   biosBoot: '21686148-6449-6e6f-744e-656564454649',
   efiSystem: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b',
+  /** Of exFAT, as Windows wants it. */
+  basicData: 'ebd0a0a2-b9e5-4433-87c0-68b6b72699c7',
   linux: '0fc63daf-8483-4772-8e79-3d69d8477de4',
 } as const;
 

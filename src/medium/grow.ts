@@ -48,10 +48,10 @@ async function growPartition(disk: DiskBytes, layout: Layout, bytes: number): Pr
 }
 
 /** On a device the kernel grows the mounted file system, by its journal, so that power may fail. */
-async function growMounted(site: Site, path: string, extent: Extent, context: Context): Promise<void> {
+async function growMounted(site: Site, path: string, layout: Layout, context: Context): Promise<void> {
   const mountPoint = join(site.cache, 'medium');
   const { signal } = context;
-  await withMountedStore({ path, extent, mode: 'write', mountPoint }, context, async (root) => {
+  await withMountedStore({ path, layout, mode: 'write', mountPoint }, context, async (root) => {
     const source = ['--noheadings', '--output', 'SOURCE', '--mountpoint', root];
     const { stdout } = await run('findmnt', source, { signal });
     try {
@@ -84,7 +84,7 @@ async function fills(disk: DiskBytes, extent: Extent): Promise<boolean> {
 }
 
 /** @throws ReliveError `not-root` */
-async function replay(site: Site, path: string, extent: Extent, context: Context): Promise<void> {
+async function replay(site: Site, path: string, layout: Layout, context: Context): Promise<void> {
   if (!isRoot()) {
     throw new ReliveError(
       'not-root',
@@ -92,8 +92,8 @@ async function replay(site: Site, path: string, extent: Extent, context: Context
       { hint: 'sudo relive medium grow ...' },
     );
   }
-  const store = { path, extent, mode: 'write', mountPoint: join(site.cache, 'medium') } as const;
-  await withMountedStore(store, context, settled);
+  const mountPoint = join(site.cache, 'medium');
+  await withMountedStore({ path, layout, mode: 'write', mountPoint }, context, settled);
 }
 
 /**
@@ -164,19 +164,26 @@ export async function growMedium(
           hint: 'relive medium create makes the medium anew',
         });
       }
+      if (state.type === 'exfat') {
+        throw new ReliveError('usage', `the store of ${target.path} is exFAT, which does not grow`, {
+          hint: 'relive medium create makes the medium anew on the larger disk',
+        });
+      }
       const wanted = layoutOf(grownTable(layout.table, bytes))?.store ?? layout.store;
       const grown = { target: target.path, bytes, storeBefore: state.bytes, store: wanted.bytes };
       const tableIsRight =
         found.faults.length === 0 && bytes === target.bytes && wanted.bytes === layout.store.bytes;
-      if (tableIsRight && (await fills(disk, wanted))) return grown;
+      const isGrown = tableIsRight && (await fills(disk, wanted));
+      // Where the power failed as the last thing, what is in the journal has yet to be brought to its place.
+      if (isGrown && !state.unclean) return grown;
       return await inStage(context, makeStage, async () => {
         if (target.device !== undefined) {
-          await growPartition(disk, layout, bytes);
-          await growMounted(site, target.path, wanted, context);
+          const now = isGrown ? layout : await growPartition(disk, layout, bytes);
+          await growMounted(site, target.path, now, context);
           return grown;
         }
-        if (state.unclean) await replay(site, target.path, layout.store, context);
-        await growCopy(target, layout, bytes, scratch, context);
+        if (state.unclean) await replay(site, target.path, layout, context);
+        if (!isGrown) await growCopy(target, layout, bytes, scratch, context);
         return grown;
       });
     });

@@ -26,6 +26,8 @@ export interface GrubOptions {
   readonly publicKey: Uint8Array | undefined;
   /** Seconds which the menu waits before it starts an image; 0: none. */
   readonly timeoutSeconds: number;
+  /** The layout of the keyboard, as `grubLayout` makes it; for BIOS: with UEFI the firmware reads the keyboard. */
+  readonly layout?: Uint8Array | undefined;
 }
 
 /** What a GRUB for Secure Boot wants besides modules. */
@@ -90,6 +92,8 @@ const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
   'arm64-efi': efiModules,
   'arm-efi': efiModules,
 };
+// iorw asks whether there is a keyboard that GRUB can read by itself.
+const keyboardModules: readonly string[] = ['at_keyboard', 'keylayouts', 'iorw'];
 const checkModules: Readonly<Record<GrubCheck, readonly string[]>> = {
   // gpg signs with SHA-512 or, by preference of the key, SHA-256.
   signature: ['pgp', 'gcry_rsa', 'gcry_sha256', 'gcry_sha512'],
@@ -97,9 +101,26 @@ const checkModules: Readonly<Record<GrubCheck, readonly string[]>> = {
   none: [],
 };
 
-/** The modules of a core image: all that it will ever have, since a medium carries no loose ones. */
-export function grubModules(platform: GrubPlatform, check: GrubCheck): readonly string[] {
-  return [...commonModules, ...platformModules[platform], ...checkModules[check]];
+/** Whether GRUB reads the keyboard by itself there. */
+function readsKeyboard(platform: GrubPlatform, { layout }: Pick<GrubOptions, 'layout'>): boolean {
+  return platform === 'pc' && layout !== undefined;
+}
+
+/**
+ * The modules of a core image: all that it will ever have, since a medium carries no loose ones.
+ * @param options with a layout for the keyboard, or without
+ */
+export function grubModules(
+  platform: GrubPlatform,
+  check: GrubCheck,
+  options: Pick<GrubOptions, 'layout'> = {},
+): readonly string[] {
+  return [
+    ...commonModules,
+    ...platformModules[platform],
+    ...(readsKeyboard(platform, options) ? keyboardModules : []),
+    ...checkModules[check],
+  ];
 }
 
 /**
@@ -110,7 +131,7 @@ export function grubModules(platform: GrubPlatform, check: GrubCheck): readonly 
  */
 export function mkimageArguments(
   platform: GrubPlatform,
-  check: GrubCheck,
+  { check, layout }: Pick<GrubOptions, 'check' | 'layout'>,
   files: { readonly output: string; readonly memdisk: string; readonly publicKey: string | undefined },
   from: string = grubDirectory,
   sbat?: string,
@@ -123,7 +144,7 @@ export function mkimageArguments(
     ...(files.publicKey === undefined ? [] : ['--pubkey', files.publicKey]),
     ...(sbat === undefined ? [] : ['--sbat', sbat]),
     ...(sbat === undefined || starts === 'shim' ? [] : ['--disable-shim-lock']),
-    ...grubModules(platform, check),
+    ...grubModules(platform, check, { layout }),
   ];
 }
 
@@ -150,7 +171,7 @@ export async function makeGrubImage(
   from: string = grubDirectory,
   secure?: SecureGrub,
 ): Promise<string> {
-  const { check, publicKey } = options;
+  const { check, publicKey, layout } = options;
   if ((check === 'signature') !== (publicKey !== undefined)) {
     throw new TypeError('GRUB gets a key to check signatures with, and for nothing else');
   }
@@ -164,6 +185,8 @@ export async function makeGrubImage(
       content: await readFile(join(home, 'runtime/grub', name)),
     })),
   );
+  if (layout !== undefined && readsKeyboard(platform, options))
+    parts.push({ path: 'boot/grub/layout.gkb', content: Buffer.from(layout) });
   const memdisk = join(scratch, `${platform}.tar`);
   await writeFile(
     memdisk,
@@ -176,7 +199,7 @@ export async function makeGrubImage(
   if (secure !== undefined && sbat !== undefined) await writeFile(sbat, await sbatOf(platform, secure.whole));
   const inside = { output, memdisk, publicKey: keyFile };
   const starts = secure?.shim === undefined ? 'firmware' : 'shim';
-  await run('grub-mkimage', mkimageArguments(platform, check, inside, from, sbat, starts), {
+  await run('grub-mkimage', mkimageArguments(platform, options, inside, from, sbat, starts), {
     signal: context.signal,
   });
   if (secure !== undefined)

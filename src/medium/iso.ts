@@ -6,6 +6,7 @@ import { withScratchDirectory } from '../host/anonymous.ts';
 import { explainDiskFull, freeBytes, sha256, syncDirectory } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { type StoredImage, storePaths } from '../image/store.ts';
+import { type Site, usualMenu } from '../site/site.ts';
 import type { DebianChain } from './debian-grub.ts';
 import { makeEfiFiles, makeEfiPartition } from './efi.ts';
 import {
@@ -17,6 +18,7 @@ import {
   type SecureGrub,
 } from './grub.ts';
 import { readGrubKey } from './grub-key.ts';
+import { grubLayout } from './keyboard.ts';
 
 export interface IsoOptions {
   readonly store: string;
@@ -43,8 +45,8 @@ export interface IsoOptions {
   readonly efiModules?: string;
   /** Makes GRUB one for Secure Boot, or takes Debian's. */
   readonly secure?: SecureGrub | DebianChain | undefined;
-  /** Seconds that the menu waits; 3 unless given. */
-  readonly menuSeconds?: number;
+  /** What the menu is like; as a site that says nothing of it unless given. */
+  readonly menu?: Site['menu'] | undefined;
 }
 
 /** A file of the ISO: where it is there, and where it comes from. */
@@ -192,10 +194,13 @@ export async function writeIsoInto(
     );
   }
   const publicKey = options.publicKey === undefined ? undefined : await readGrubKey(options.publicKey);
+  const { timeoutSeconds, keyboard } = options.menu ?? usualMenu;
   const grub: GrubOptions = {
     check: options.check,
     publicKey,
-    timeoutSeconds: options.menuSeconds ?? 3,
+    timeoutSeconds,
+    layout:
+      keyboard === undefined || !options.bios ? undefined : await grubLayout(keyboard, scratch, context),
   };
   const identity = sha256(`${options.image.name}\n${options.sourceDateEpoch}\n`);
   const date = xorrisoDate(options.sourceDateEpoch);

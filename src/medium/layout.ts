@@ -18,6 +18,10 @@ const smallestStore = 16 * mebibyte;
 
 export type SectorSize = 512 | 4096;
 
+/** The file systems that a store can have. */
+export const storeTypes = ['ext4', 'exfat'] as const;
+export type StoreType = (typeof storeTypes)[number];
+
 /** A volume that was asked for. */
 export interface VolumeRequest {
   readonly label: string;
@@ -95,6 +99,8 @@ export function layOut(options: {
   readonly sectorSize: SectorSize;
   readonly volumes: readonly VolumeRequest[];
   readonly storeBytes: number;
+  /** ext4 unless given. */
+  readonly storeType?: StoreType;
 }): Layout {
   const { bytes, sectorSize, volumes } = options;
   const sectors = Math.floor(bytes / sectorSize);
@@ -133,11 +139,20 @@ export function layOut(options: {
         ...(bios === undefined ? [] : [partition(partitionTypes.biosBoot, partitionNames.bios, bios)]),
         partition(partitionTypes.efiSystem, partitionNames.efi, efi),
         ...placed.map((volume) => partition(partitionTypes.linux, volume.label, volume)),
-        partition(partitionTypes.linux, partitionNames.store, store),
+        partition(
+          options.storeType === 'exfat' ? partitionTypes.basicData : partitionTypes.linux,
+          partitionNames.store,
+          store,
+        ),
       ],
     },
     ...{ bios, efi, store, volumes: placed },
   };
+}
+
+/** The size of a medium's sectors. */
+export function sectorSizeOf({ table }: Layout): SectorSize {
+  return table.sectorSize === 4096 ? 4096 : 512;
 }
 
 /** The whole mebibyte at which the last partition of a disk ends. */

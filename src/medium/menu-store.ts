@@ -6,14 +6,16 @@ import type { Context } from '../core/event.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
 import { run } from '../host/process.ts';
 import { storePaths } from '../image/store.ts';
-import { findTarget, withMedium } from './target.ts';
+import { storeState, withMountedStore } from './store-files.ts';
+import { findTarget, requireRootFor, withMedium } from './target.ts';
 
 /** A line of debugfs's `ls -p`: inode, mode (octal), user, group, name, size. */
 const entryPattern = /^\/\d+\/(\d{6})\/\d+\/\d+\/([^/]+)\/\d*\/$/;
 
 /**
  * Runs `work` with a copy of what GRUB's menu is made of: the directories of the images, the environment block, the
- * names of ISO files. Nothing is mounted or changed, so whoever may read a disk file can do it.
+ * names of ISO files. Nothing is mounted or changed, so whoever may read a disk file can do it; but for a store of exFAT, which only a
+ * mount reads.
  * @param given a medium: a device or a disk file
  * @throws ReliveError as `findTarget` and `withMedium`; `corrupt` where the store cannot be read
  */
@@ -24,7 +26,12 @@ export async function withMenuStore<T>(
 ): Promise<T> {
   const target = await findTarget(given, false, context);
   return await withScratchDirectory(tmpdir(), async (store) => {
-    await withMedium(target, 'read', async ({ path, layout }) => {
+    const mounted = await withMedium(target, 'read', async ({ path, layout, disk }) => {
+      if ((await storeState(disk, layout.store))?.type === 'exfat') {
+        requireRootFor(`the store of ${path} is exFAT: reading it`);
+        const mountPoint = join(store, 'mounted');
+        return [await withMountedStore({ path, layout, mode: 'read', mountPoint }, context, work)] as const;
+      }
       const debugfs = async (command: string): Promise<string> =>
         await askDebugfs(command, path, layout.store.offset, store, context);
       /** The modes of what is in a directory, by name. */
@@ -48,8 +55,9 @@ export async function withMenuStore<T>(
         for (const name of (await list('/isos')).keys())
           if (name !== '.' && name !== '..') await writeFile(join(storePaths.isos(store), name), '');
       }
+      return undefined;
     });
-    return await work(store);
+    return mounted === undefined ? await work(store) : mounted[0];
   });
 }
 

@@ -1,16 +1,18 @@
-import { lstat, readdir, rm } from 'node:fs/promises';
+import { lstat, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { unmount } from '../rootfs/stack.ts';
-import type { DiskBytes } from './bytes.ts';
+import { type DiskBytes, diskBytes } from './bytes.ts';
+import { checkExfat, exfatState, mountExfat, withPart } from './exfat.ts';
 import type { Settle } from './fill.ts';
-import { type Extent, storeLabel } from './layout.ts';
+import { type Extent, type Layout, type StoreType, sectorSizeOf, storeLabel } from './layout.ts';
 
 /** What the file system of a medium's store says of itself. */
 export interface StoreState {
+  readonly type: StoreType;
   readonly label: string;
   /** Its journal has to be replayed: it was not unmounted. */
   readonly unclean: boolean;
@@ -18,12 +20,17 @@ export interface StoreState {
   readonly bytes: number;
 }
 
-/** Reads the superblock of a store: ext4 (Linux, Documentation/filesystems/ext4); undefined where there is none. */
-export async function storeState(disk: DiskBytes, { offset }: Extent): Promise<StoreState | undefined> {
-  const start = await disk.read(offset, 2048);
+/**
+ * Reads the superblock of a store: ext4 (Linux, Documentation/filesystems/ext4), or exFAT; undefined where there is neither.
+ */
+export async function storeState(disk: DiskBytes, extent: Extent): Promise<StoreState | undefined> {
+  const exfat = await exfatState(disk, extent);
+  if (exfat !== undefined) return { type: 'exfat', ...exfat };
+  const start = await disk.read(extent.offset, 2048);
   const superblock = start.subarray(1024);
   if (superblock.readUInt16LE(0x38) !== 0xef53) return undefined;
   return {
+    type: 'ext4',
     label: superblock.toString('latin1', 0x78, 0x88).replace(/\0.*$/s, ''),
     // EXT4_FEATURE_INCOMPAT_RECOVER
     unclean: (superblock.readUInt32LE(0x60) & 4) !== 0,
@@ -64,24 +71,36 @@ export async function makeExt4(
   );
 }
 
+/** A store that is to be mounted. */
+export interface MountedStore {
+  /** The medium: a device or a disk file. */
+  readonly path: string;
+  readonly layout: Layout;
+  readonly mode: 'read' | 'write';
+  /** A directory to mount it at; it is made and stays. */
+  readonly mountPoint: string;
+}
+
 /**
  * Runs `work` with the store mounted: the kernel's own file system, in this process's private mount namespace only. What
  * somebody may have put on the medium does not lead out of it (nosymfollow, nodev, nosuid, noexec). For root.
  * @throws ReliveError `host-unable` where the kernel lacks the file system
  */
 export async function withMountedStore<T>(
-  store: {
-    readonly path: string;
-    readonly extent: Extent;
-    readonly mode: 'read' | 'write';
-    /** A directory to mount it at; it is made and stays. */
-    readonly mountPoint: string;
-  },
+  { path, layout, mode, mountPoint }: MountedStore,
   context: Context,
   work: (root: string, settle: Settle) => Promise<T>,
 ): Promise<T> {
-  const { path, extent, mode, mountPoint } = store;
+  const extent = layout.store;
   await makeDirectories(mountPoint);
+  if (await isExfat(path, extent)) {
+    const options = { sectorSize: sectorSizeOf(layout), readOnly: mode === 'read' };
+    return await withPart(path, extent, options, context, async (device) => {
+      if (mode === 'write') await repairExfat(path, device, context);
+      await mountExfat(device, mountPoint, mode, context);
+      return await whileMounted(mountPoint, context, work);
+    });
+  }
   const options = [
     ...['loop', `offset=${extent.offset}`, `sizelimit=${extent.bytes}`],
     ...['nosuid', 'nodev', 'noexec', 'nosymfollow', 'noatime'],
@@ -97,12 +116,38 @@ export async function withMountedStore<T>(
       cause: error,
     });
   }
+  return await whileMounted(mountPoint, context, work);
+}
+
+async function whileMounted<T>(
+  mountPoint: string,
+  context: Context,
+  work: (root: string, settle: Settle) => Promise<T>,
+): Promise<T> {
   try {
     await refuseLinks(mountPoint);
     return await work(mountPoint, async () => await settle(mountPoint, context));
   } finally {
     await unmount(mountPoint, context);
   }
+}
+
+async function isExfat(path: string, extent: Extent): Promise<boolean> {
+  const handle = await open(path, 'r');
+  try {
+    return (await exfatState(diskBytes(handle), extent)) !== undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** What a power failure left: exFAT has no journal. @throws ReliveError `corrupt` */
+async function repairExfat(path: string, device: string, context: Context): Promise<void> {
+  const wrong = await checkExfat(device, true, context);
+  if (wrong.length === 0) return;
+  throw new ReliveError('corrupt', `the store of ${path} is damaged:\n${wrong.slice(0, 5).join('\n')}`, {
+    hint: 'relive medium create makes the medium anew',
+  });
 }
 
 /**

@@ -28,7 +28,15 @@ import {
 import { writeTable } from './gpt.ts';
 import { storeLabel } from './layout.ts';
 import { giveToRoot, makeExt4, readOutStore, storeState, withMountedStore } from './store-files.ts';
-import { findTarget, isRoot, type OpenMedium, onlyMedium, withMedium, withMediumScratch } from './target.ts';
+import {
+  findTarget,
+  isRoot,
+  type OpenMedium,
+  onlyMedium,
+  requireRootFor,
+  withMedium,
+  withMediumScratch,
+} from './target.ts';
 
 export interface SyncOptions {
   /** Images, or profiles for their newest ones; none: the newest of each profile. */
@@ -199,7 +207,7 @@ async function syncInPlace(medium: OpenMedium, scratch: string, work: Work): Pro
   const { context, site } = work;
   const store = {
     path: medium.path,
-    extent: medium.layout.store,
+    layout: medium.layout,
     mode: 'write',
     mountPoint: join(site.cache, 'medium'),
   } as const;
@@ -237,6 +245,7 @@ async function syncCopy(medium: OpenMedium, scratch: string, work: Work): Promis
   const tree = join(scratch, 'store');
   const copy = join(scratch, basename(path));
   const state = await storeState(medium.disk, layout.store);
+  if (state?.type === 'exfat') requireRootFor(`the store of ${path} is exFAT: changing it`);
   if (state?.unclean === true) {
     throw new ReliveError(
       'not-root',

@@ -29,6 +29,14 @@ export function isRoot(): boolean {
   return process.geteuid?.() === 0;
 }
 
+/** @throws ReliveError `not-root` */
+export function requireRootFor(what: string): void {
+  if (isRoot()) return;
+  throw new ReliveError('not-root', `${what} needs root: only a mount can change it`, {
+    hint: 'sudo relive medium ...; a store of ext4 in a disk file needs no root',
+  });
+}
+
 /**
  * Looks at a target, and refuses what is in use.
  * @throws ReliveError `usage` for what is neither disk nor file, `locked` for what is in use, `not-root`, `not-found`

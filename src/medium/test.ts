@@ -193,6 +193,8 @@ export async function testImage(
             const guest = {
               ...{ ...bootDefaults, architecture, firmware, enrolled, accelerator, memoryMib, log },
               ...{ medium: file, image: image.name },
+              // What was to be known is known, and nothing is kept that it could lose.
+              powerOffSeconds: undefined,
               cpus: Math.max(1, Math.min(bootDefaults.cpus, share)),
               timeoutSeconds: options.timeoutSeconds ?? limits[accelerator],
             };

@@ -9,10 +9,18 @@ import { verifyImage, verifyStage } from '../image/verify.ts';
 import type { Site } from '../site/site.ts';
 import { grubStage } from './create.ts';
 import { mediumGrub, outdatedGrub, storeManifests } from './disk-grub.ts';
+import { checkExfat, withPart } from './exfat.ts';
 import { unneededFiles } from './fill.ts';
-import { storeLabel } from './layout.ts';
+import { sectorSizeOf, storeLabel } from './layout.ts';
 import { readOutStore, storeState, withMountedStore } from './store-files.ts';
-import { findTarget, isRoot, type OpenMedium, withMedium, withMediumScratch } from './target.ts';
+import {
+  findTarget,
+  isRoot,
+  type OpenMedium,
+  requireRootFor,
+  withMedium,
+  withMediumScratch,
+} from './target.ts';
 
 export interface VerifiedMedium {
   readonly target: string;
@@ -72,8 +80,9 @@ export async function verifyMedium(site: Site, given: string, context: Context):
         }
       };
       if (isRoot()) {
-        const store = { path: medium.path, extent: medium.layout.store, mode: 'read' } as const;
-        await withMountedStore({ ...store, mountPoint: join(site.cache, 'medium') }, context, inStore);
+        const { path, layout } = medium;
+        const mountPoint = join(site.cache, 'medium');
+        await withMountedStore({ path, layout, mode: 'read', mountPoint }, context, inStore);
       } else {
         const tree = join(scratch, 'store');
         await readOutStore(medium.path, medium.layout.store, tree, context);
@@ -111,7 +120,7 @@ async function checkDisk(
   for (const fault of found.faults) find('corrupt', path, fault, syncHint);
   const state = await storeState(disk, layout.store);
   if (state === undefined) {
-    find('corrupt', path, 'its store has no ext4 file system', createHint);
+    find('corrupt', path, 'its store has no file system of a medium', createHint);
     return false;
   }
   if (state.label !== storeLabel) {
@@ -119,11 +128,23 @@ async function checkDisk(
       'inconsistent',
       path,
       `its store has the label "${state.label}" instead of ${storeLabel}`,
-      `e2label gives it the right one`,
+      `${state.type === 'exfat' ? 'exfatlabel' : 'e2label'} gives it the right one`,
     );
   }
-  if (state.bytes < layout.store.bytes) {
+  if (state.type === 'ext4' && state.bytes < layout.store.bytes) {
     find('inconsistent', path, 'its store does not fill its partition', 'relive medium grow goes on with it');
+  }
+  if (state.type === 'exfat') {
+    requireRootFor(`the store of ${path} is exFAT: looking into it`);
+    const options = { sectorSize: sectorSizeOf(layout), readOnly: true };
+    const lines = await withPart(path, layout.store, options, context, async (device) => {
+      return await checkExfat(device, false, context);
+    });
+    if (lines.length > 0 || state.unclean) {
+      const detail = lines.length > 0 ? `is damaged: ${lines.slice(0, 3).join('; ')}` : 'was not unmounted';
+      find('inconsistent', path, `the file system of its store ${detail}`, syncHint);
+    }
+    return true;
   }
   if (state.unclean) {
     // Without its journal a file system may contradict itself, and a check changes nothing.

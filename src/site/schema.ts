@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import * as syntax from './syntax.ts';
+import { persistWays } from './volume.ts';
 
 /*
  * What relive.yaml and a profile may hold: the one place. A key stands here when the code behind it does its work, and
@@ -16,8 +17,6 @@ export const ramModes = ['none', 'layers', 'unpacked'] as const;
 /** The stages that a script may come after, in the order of a build; `live` is the last, just before packing. */
 export const scriptPoints = ['bootstrap', 'packages', 'files', 'configure', 'live'] as const;
 export const scriptPlaces = ['system', 'host'] as const;
-/** How the data of a path come from their volume. */
-export const persistWays = ['link', 'bind'] as const;
 /** What tells a machine from another one with the same image. */
 export const identityParts = ['machine-id', 'ssh-host-keys', 'hostname'] as const;
 
@@ -213,6 +212,29 @@ const refresh = z
   })
   .meta({ description: 'What relive refresh does besides mirrors and images.' });
 
+const menu = z
+  .strictObject({
+    timeout: z
+      .int()
+      .min(0, 'a number of seconds from 0 to 3600')
+      .max(3600, 'a number of seconds from 0 to 3600')
+      .optional()
+      .meta({
+        description: 'Seconds that it waits before an image starts by itself; 0: none. Unless given: 3',
+      }),
+    keyboard: z
+      .strictObject({
+        layout: syntax.keyboardWord.meta({ description: 'XKB layout: de' }),
+        variant: syntax.keyboardWord.optional().meta({ description: 'XKB variant: nodeadkeys' }),
+      })
+      .optional()
+      .meta({
+        description:
+          'The keyboard (keyboard(5)), for machines that start by BIOS: with UEFI the firmware reads it. Unless given: that of the firmware, mostly us',
+      }),
+  })
+  .meta({ description: "GRUB's menu on media and ISOs." });
+
 export const siteSchema = z
   .strictObject({
     version: z.literal(1).meta({ description: 'The version of this format: 1.' }),
@@ -232,6 +254,7 @@ export const siteSchema = z
       .record(syntax.repositoryName, repository)
       .meta({ description: 'The repositories that profiles may name.' }),
     refresh: refresh.optional(),
+    menu: menu.optional(),
   })
   .meta({ title: 'relive.yaml', description: 'A site of relive.' });
 

@@ -63,7 +63,16 @@ export interface Site {
     /** A program and its arguments. */
     readonly report: readonly string[] | undefined;
   };
+  /** GRUB's menu on media and ISOs. */
+  readonly menu: {
+    readonly timeoutSeconds: number;
+    /** In the names of XKB. */
+    readonly keyboard: { readonly layout: string; readonly variant?: string | undefined } | undefined;
+  };
 }
+
+/** The menu of a site that says nothing of it. */
+export const usualMenu: Site['menu'] = { timeoutSeconds: 3, keyboard: undefined };
 
 const defaultPaths = { store: 'store', mirror: 'mirror', cache: '.relive/cache', keys: 'keys' } as const;
 const pathKeys = ['store', 'mirror', 'cache', 'keys'] as const;
@@ -109,9 +118,11 @@ export function checkSite(directory: string, located: Located): Checked<Site> {
     },
   );
   const refresh = refreshOf(directory, checked.value.refresh ?? {});
+  const { timeout = usualMenu.timeoutSeconds, keyboard } = checked.value.menu ?? {};
+  const menu = { timeoutSeconds: timeout, keyboard };
   return {
     ok: true,
-    value: { directory, ...paths, repositories: Object.fromEntries(repositories), refresh },
+    value: { directory, ...paths, repositories: Object.fromEntries(repositories), refresh, menu },
   };
 }
 

@@ -287,8 +287,8 @@ const systemsOwn =
 /** Those of which parts may be kept, but not all. */
 const inParts = new Set(['/etc', '/var', '/var/lib']);
 
-/** A path whose content is apart from the image. */
-export const persistentPath = pattern(
+/** An absolute path in words that need no quoting. */
+const plainPath = pattern(
   /^(\/[A-Za-z0-9._@+-]+)+$/,
   'an absolute path of letters, digits, ".", "_", "@", "+", "-"',
 )
@@ -296,22 +296,16 @@ export const persistentPath = pattern(
   .refine(
     (path) => !path.split('/').some((part) => part === '.' || part === '..'),
     'a path without "." and ".."',
-  )
-  .refine(
-    (path) => !systemsOwn.test(path) && !inParts.has(path),
-    'a path that the system does not need to boot: /home, /srv, /root, /opt, parts of /etc and /var',
   );
 
+/** A path whose content is apart from the image. */
+export const persistentPath = plainPath.refine(
+  (path) => !systemsOwn.test(path) && !inParts.has(path),
+  'a path that the system does not need to boot: /home, /srv, /root, /opt, parts of /etc and /var',
+);
+
 /** A file on a volume, from its top. */
-export const keyPath = pattern(
-  /^(\/[A-Za-z0-9._@+-]+)+$/,
-  'an absolute path of letters, digits, ".", "_", "@", "+", "-"',
-)
-  .max(255, 'a path of at most 255 characters')
-  .refine(
-    (path) => !path.split('/').some((part) => part === '.' || part === '..'),
-    'a path without "." and ".."',
-  );
+export const keyPath = plainPath;
 
 /** A program of the system that is built. */
 export const programPath = pattern(

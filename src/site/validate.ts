@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { withoutPasswords } from '../core/error.ts';
 import { nearest } from './nearest.ts';
 import type { Position } from './position.ts';
 import type { Checked, Problem } from './problem.ts';
@@ -44,7 +45,8 @@ function found(located: Located | undefined, path: readonly PropertyKey[]): stri
   if (value === null) return 'found nothing';
   if (path.at(-1) === 'password') return 'found something else';
   if (typeof value !== 'string') return `found the ${typeof value} ${String(value)}`;
-  const shown = value.length > longestShown ? `${value.slice(0, longestShown)}...` : value;
+  const known = withoutPasswords(value);
+  const shown = known.length > longestShown ? `${known.slice(0, longestShown)}...` : known;
   return `found ${JSON.stringify(shown)}`;
 }
 

@@ -1,13 +1,16 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { diskKind } from '../../src/medium/target.ts';
 import { bootDefaults, bootImage } from '../../src/vm/boot.ts';
 import { succeed } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { addTinyImage, makeTinyStore, type TinyStore } from '../fixtures/guest.ts';
+import { MenuMachine } from '../fixtures/menu.ts';
 import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
+import { builtSite } from '../fixtures/site.ts';
 import { copySparse, cutPower, recordWrites, seeded } from '../fixtures/write-log.ts';
-import { temporaryDirectory } from '../support.ts';
+import { slowTests, temporaryDirectory } from '../support.ts';
 
 let key: SigningKey;
 let tiny: TinyStore;
@@ -31,7 +34,8 @@ async function boot(
     ...bootDefaults,
     accelerator: 'tcg',
     memoryMib: firmware === 'uefi32' ? 1024 : 256,
-    powerOffSeconds: 1,
+    cpus: 1,
+    powerOffSeconds: undefined,
   } as const;
   return await bootImage(
     { ...settings, timeoutSeconds: 240, medium: disk, scratchMedium: !iso, sectorSize, firmware, image },
@@ -63,6 +67,32 @@ test('a medium boots by BIOS, by UEFI and by UEFI of 32 bits, and its newest ima
   expect(await boot(disk, 'bios', image)).toMatchObject({ healthy: true, image });
   expect(await boot(disk, 'uefi', image)).toMatchObject({ healthy: true, image });
 });
+
+// What GRUB does with such a store is in menu.test.ts, and the rest in test/integration/medium/disk.test.ts.
+test.runIf(slowTests)(
+  'a whole image boots from a store of exFAT: GRUB counts its trial there, the system writes that it is good',
+  async () => {
+    const { directory: site, image } = await builtSite();
+    const work = temporaryDirectory();
+    const disk = join(work, 'medium.img');
+    await succeed(['medium', 'create', disk, '--size', '1G', '--filesystem', 'exfat'], { site });
+    // Nothing starts from this CD, so BIOS goes on to the disk, which can be written to.
+    const nothing = join(work, 'nothing');
+    writeFileSync(nothing, Buffer.alloc(1024 * 1024));
+    const machine = new MenuMachine(nothing, [disk], 1024);
+    onTestFinished(async () => await machine.end());
+    await machine.seen(new RegExp(`${image}: trial 1 of 3`), 60);
+    await machine.seen(new RegExp(`relive: healthy ${image}`), 400);
+    await machine.powerDown(120);
+    expect(await succeed(['medium', 'verify', disk], { site })).toMatchObject({
+      last: { images: { [image]: 0 } },
+    });
+    const { last } = await succeed(['medium', 'menu', disk], { site });
+    const entries = last?.['entries'] as { readonly title: string }[] | undefined;
+    expect(entries?.[0]?.title).toContain(image);
+    expect(entries?.[0]?.title).not.toContain('on trial');
+  },
+);
 
 test('a medium with sectors of 4096 bytes boots by UEFI', async () => {
   const disk = join(temporaryDirectory(), 'medium.img');

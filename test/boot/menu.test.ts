@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { exportIso } from '../../src/medium/export.ts';
 import type { GrubCheck } from '../../src/medium/grub.ts';
 import { grubKey } from '../../src/medium/grub-key.ts';
+import { grubLayout } from '../../src/medium/keyboard.ts';
 import { menuOf } from '../../src/medium/menu.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { debianInstaller } from '../fixtures/guest.ts';
@@ -20,7 +21,7 @@ import {
   writeSigned,
 } from '../fixtures/menu.ts';
 import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
-import { temporaryDirectory } from '../support.ts';
+import { slowTests, temporaryDirectory } from '../support.ts';
 
 let key: SigningKey;
 let otherKey: SigningKey;
@@ -366,9 +367,8 @@ test('ISO files: ours by the signatures inside, others checked whole, and refuse
 });
 
 /** 133 MB to fetch, and minutes of an emulated machine. */
-const slow = (process.env['RELIVE_SLOW_TESTS'] ?? '') !== '';
 
-test.runIf(slow)("Debian's installer, checked whole, comes up to its first question", async () => {
+test.runIf(slowTests)("Debian's installer, checked whole, comes up to its first question", async () => {
   const { work, store, start } = bench([{ name: 'demo-20261121.01' }], 'signature', 60, 1024);
   const tree = debianInstaller();
   const isos = join(store, 'isos');
@@ -386,4 +386,50 @@ test.runIf(slow)("Debian's installer, checked whole, comes up to its first quest
   await machine.seen(/mini\.iso: Debian's installer/, 300);
   machine.send('\r');
   expect(await machine.seen(/Select a language/, 400)).toBeTruthy();
+});
+
+test('a keyboard of another layout: PS/2 by it, USB by the firmware, and the serial line as ever', async () => {
+  const { work, store } = bench([{ name: 'demo-20261121.01' }], 'none');
+  const disk = diskOf(store);
+  const layout = await grubLayout({ layout: 'de' }, work, recordingContext());
+  const cd = await grubCd(work, { check: 'none', publicKey: undefined, timeoutSeconds: 60, layout });
+  // Typed on a German keyboard: echo zy-@
+  const keys = ['e', 'c', 'h', 'o', 'spc', 'y', 'z', 'slash', 'alt_r-q', 'ret'];
+  for (const { more, typed } of [
+    { more: [], typed: 'zy-@' },
+    { more: ['-device', 'qemu-xhci', '-device', 'usb-kbd'], typed: 'yz/' },
+    {
+      more: ['-machine', 'i8042=off', '-device', 'qemu-xhci', '-device', 'usb-kbd'],
+      typed: 'yz/',
+    },
+  ]) {
+    const machine = new MenuMachine(cd, [disk], 256, {}, more);
+    onTestFinished(async () => await machine.end());
+    await machine.entries();
+    await machine.press('c');
+    await machine.seen(/grub>/);
+    await machine.press(...keys);
+    expect(await machine.seen(/\n(?:zy-@|yz\/)\s/)).toContain(typed);
+    machine.send('echo serial-zy\r');
+    await machine.seen(/\nserial-zy\s/);
+    // Back to the menu, and along its lines.
+    await machine.press('esc', 'down', 'ret');
+    await machine.seen(/other ways to start|verify|rescue/);
+    await machine.end();
+  }
+});
+
+test('a store of exFAT: its images start, and trials are counted there', async () => {
+  const { store, start } = bench([
+    { name: 'demo-20261121.01' },
+    { name: 'demo-20261122.01', ending: 'restart' },
+  ]);
+  writeBlock(store, { relive_good: 'demo-20261121.01' });
+  const machine = await start(otherDiskOf(store, 'exfat'));
+  for (const trial of [1, 2]) {
+    const words = await machine.seen(
+      new RegExp(`demo-20261122.01: trial ${trial} of 3[^]*${started('demo-20261122.01').source}`),
+    );
+    expect(words).toMatch(/ relive\.trial=[0-9a-fA-F]{4}-[0-9a-fA-F]{4} /);
+  }
 });

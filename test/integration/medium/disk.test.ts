@@ -87,6 +87,12 @@ function flip(file: string, at: number): void {
   closeSync(handle);
 }
 
+function patch(file: string, at: number, value: number): void {
+  const handle = openSync(file, 'r+');
+  writeSync(handle, Buffer.of(value), 0, 1, at);
+  closeSync(handle);
+}
+
 function debugfs(disk: string, command: string, write = false): string {
   const { offset } = partition(disk, 'RELIVE');
   return execFileSync('debugfs', [...(write ? ['-w'] : []), '-R', command, `${disk}?offset=${offset}`], {
@@ -96,8 +102,8 @@ function debugfs(disk: string, command: string, write = false): string {
 }
 
 /** The images on a medium, by GRUB's own reading of its file system. */
-function seenByGrub(disk: string): string {
-  return execFileSync('grub-fstest', [disk, 'ls', '--', '-l', '(loop0,gpt3)/images/tiny/'], {
+function seenByGrub(disk: string, store = 'gpt3'): string {
+  return execFileSync('grub-fstest', [disk, 'ls', '--', '-l', `(loop0,${store})/images/tiny/`], {
     encoding: 'utf8',
   });
 }
@@ -256,6 +262,37 @@ describe('what must not be erased', () => {
     expect(await create('--volume', 'RELIVE')).toMatchObject({ code: 'usage' });
     expect(readdirSync(directory)).toEqual([]);
   });
+});
+
+test('the menu of the site: its keyboard and its time are in GRUB for BIOS, the same bytes each time', async () => {
+  const { site, disk, medium } = await makeDisk();
+  const file = join(site, 'relive.yaml');
+  const plain = readFileSync(file, 'utf8');
+  const settings = (keyboard: string): void =>
+    writeFileSync(file, `${plain}menu: {timeout: 7, keyboard: {layout: ${keyboard}}}\n`);
+  settings('de');
+  expect(findingsOf(await medium('verify'))).toEqual(
+    expect.arrayContaining(['inconsistent GRUB for BIOS', 'inconsistent EFI/BOOT/BOOTX64.EFI']),
+  );
+  expect(await medium('sync')).toMatchObject({ status: 0 });
+  expect(await medium('verify')).toMatchObject({ status: 0 });
+  const other = join(temporaryDirectory(), 'other.img');
+  await succeed(['medium', 'create', other, '--size', '512M'], { site });
+  expect(await runCommand(['medium', 'sync', other], { site })).toMatchObject({ last: { grub: [] } });
+  settings('fr');
+  // UEFI knows no layouts of ours.
+  expect(await medium('sync')).toMatchObject({ last: { grub: ['BIOS'] } });
+  settings('dee');
+  const before = readFileSync(disk).subarray(0, 4096);
+  expect(await medium('create', '--yes')).toMatchObject({
+    status: 2,
+    last: {
+      code: 'configuration',
+      message: containing('XKB has no "dee"'),
+      hint: containing('there are: af,'),
+    },
+  });
+  expect(readFileSync(disk).subarray(0, 4096)).toEqual(before);
 });
 
 describe('sync', () => {
@@ -423,6 +460,79 @@ describe('grow', () => {
     const plain = join(temporaryDirectory(), 'plain');
     writeFileSync(plain, 'nothing');
     expect(await call('grow', plain)).toMatchObject({ status: 2, last: { code: 'not-found' } });
+  });
+});
+
+describe('a store of exFAT', () => {
+  test('is filled, brought up to date, checked and shown as one of ext4 is; it does not grow', async () => {
+    const { site, disk, medium } = await makeDisk({
+      args: ['--filesystem', 'exfat', '--volume', 'DATA:16M'],
+    });
+    expect(await medium('verify')).toMatchObject({ status: 0, last: { images: { [first]: 0 } } });
+    expect(seenByGrub(disk, 'gpt4')).toContain('20261122.01/');
+    addTinyImage(site, 'healthy', key, '20261122.02', randomBytes(1000));
+    expect(await medium('sync', '--keep', '1')).toMatchObject({
+      status: 0,
+      last: { added: [second], removed: [first], images: [second], grub: [] },
+    });
+    expect(await medium('sync')).toMatchObject({ last: { added: [], copiedBytes: 0 } });
+    expect(await medium('verify')).toMatchObject({ status: 0, last: { images: { [second]: 0 } } });
+    const listed = seenByGrub(disk, 'gpt4');
+    expect(listed).toContain('20261122.02/');
+    expect(listed).not.toContain('20261122.01/');
+    expect(await medium('menu')).toMatchObject({
+      status: 0,
+      last: { entries: expect.arrayContaining([expect.objectContaining({ image: second, default: true })]) },
+    });
+    expect(await medium('grow', '--size', '900M')).toMatchObject({
+      status: 2,
+      last: { code: 'usage', message: containing('is exFAT, which does not grow') },
+    });
+    // As somebody else's computer sees it: a clean file system, of the type that Windows shows.
+    const store = join(temporaryDirectory(), 'store.img');
+    const { offset } = partition(disk, 'RELIVE');
+    execFileSync('dd', [`if=${disk}`, `of=${store}`, 'bs=1M', `skip=${offset / 2 ** 20}`, 'status=none']);
+    expect(execFileSync('fsck.exfat', ['-n', store], { encoding: 'utf8' })).toContain('clean');
+    expect(execFileSync('sgdisk', ['--info=4', disk], { encoding: 'utf8' })).toContain(
+      'Microsoft basic data',
+    );
+    // The checksum of its boot sectors (exFAT specification, 3.4); and that it was not unmounted (3.1.13.2).
+    flip(disk, offset + 11 * 512);
+    expect(findingsOf(await medium('verify'))).toEqual([`inconsistent ${disk}`]);
+    flip(disk, offset + 11 * 512);
+    patch(disk, offset + 106, 2);
+    expect(findingsOf(await medium('verify'))).toEqual([`inconsistent ${disk}`]);
+    expect(await medium('sync')).toMatchObject({ status: 0 });
+    expect(await medium('verify')).toMatchObject({ status: 0 });
+    expect(execFileSync('losetup', ['--associated', disk], { encoding: 'utf8' })).toBe('');
+  });
+
+  test('is there with sectors of 4096 bytes, and not without root', async () => {
+    const { site, disk, medium } = await makeDisk({
+      args: ['--filesystem', 'exfat', '--sector-size', '4096', '--size', '450M'],
+    });
+    const device = loopDevice(disk, 4096);
+    expect(await runCommand(['medium', 'verify', device], { site })).toMatchObject({ status: 0 });
+    execFileSync('losetup', ['--detach', device]);
+    addTinyImage(site, 'healthy', key, '20261122.02', randomBytes(1000));
+    expect(await medium('sync')).toMatchObject({ status: 0, last: { added: [second] } });
+    execFileSync('chown', ['-R', '65534:65534', site, join(disk, '..')]);
+    const nobody = {
+      site,
+      env: { HOME: '/nonexistent' },
+      through: ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--'],
+    };
+    for (const command of [
+      ['create', `${disk}.2`, '--filesystem', 'exfat'],
+      ['sync', disk],
+      ['verify', disk],
+      ['menu', disk],
+    ]) {
+      expect(await runCommand(['medium', ...command], nobody)).toMatchObject({
+        status: 2,
+        last: { code: 'not-root', message: containing('exFAT') },
+      });
+    }
   });
 });
 

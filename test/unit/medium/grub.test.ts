@@ -57,10 +57,10 @@ test('the graphic menu names fonts and pictures that it has, and is for PCs', ()
 
 test('a core image has the modules for signatures and the key only when they are checked', () => {
   const files = { output: 'o', memdisk: 'm', publicKey: 'k' };
-  expect(mkimageArguments('pc', 'signature', files)).toEqual(
+  expect(mkimageArguments('pc', { check: 'signature' }, files)).toEqual(
     expect.arrayContaining(['--pubkey', 'k', 'pgp', 'gcry_rsa']),
   );
-  const unsigned = mkimageArguments('efi', 'checksum', { ...files, publicKey: undefined });
+  const unsigned = mkimageArguments('efi', { check: 'checksum' }, { ...files, publicKey: undefined });
   expect(unsigned).not.toContain('--pubkey');
   expect(unsigned).not.toContain('pgp');
   expect(unsigned).toContain('hashsum');
@@ -69,7 +69,12 @@ test('a core image has the modules for signatures and the key only when they are
     ...['--format', 'x86_64-efi'],
   ]);
   expect(grubModules('pc', 'none')).toContain('biosdisk');
-  expect(mkimageArguments('arm64-efi', 'signature', files, '/srv/grub').slice(0, 4)).toEqual([
+  const keyboard = { layout: new Uint8Array(1) };
+  expect(grubModules('pc', 'none', keyboard)).toContain('at_keyboard');
+  // With UEFI the firmware reads the keyboard.
+  expect(grubModules('efi', 'none', keyboard)).toEqual(grubModules('efi', 'none'));
+  expect(grubModules('pc', 'none')).not.toContain('at_keyboard');
+  expect(mkimageArguments('arm64-efi', { check: 'signature' }, files, '/srv/grub').slice(0, 4)).toEqual([
     ...['--directory', '/srv/grub/arm64-efi'],
     ...['--format', 'arm64-efi'],
   ]);

@@ -333,7 +333,7 @@ boot: {parameters: ["a b"], verify: signatur}
     ],
     [
       'boot: {health: {url: "http://me:secret@localhost/"}}',
-      '6:22: boot.health.url: found "http://me:secret@localhost/"; allowed: an http or https address without user, password and fragment: http://localhost:8080/status',
+      '6:22: boot.health.url: found "http://***@localhost/"; allowed: an http or https address without user, password and fragment: http://localhost:8080/status',
     ],
     [
       'boot: {health: {units: [ssh], timeout: 0}}',

@@ -66,6 +66,18 @@ describe('loadSite', () => {
     expect(refused).toMatch(/^relive\.yaml:\d+:19: refresh\.media\[0\]: found "a b"/m);
   });
 
+  test('takes what the menu is like', async () => {
+    expect((await loadSite(siteWith({}))).menu).toEqual({ timeoutSeconds: 3, keyboard: undefined });
+    const menu = 'menu: {timeout: 0, keyboard: {layout: de, variant: nodeadkeys}}\n';
+    expect((await loadSite(siteWith({ 'relive.yaml': siteText + menu }))).menu).toEqual({
+      timeoutSeconds: 0,
+      keyboard: { layout: 'de', variant: 'nodeadkeys' },
+    });
+    const refused = await messageFor(`${siteText}menu: {timeout: 9999, keyboard: {layout: "de -x"}}\n`);
+    expect(refused).toMatch(/menu\.timeout: found the number 9999; allowed: a number of seconds/);
+    expect(refused).toMatch(/menu\.keyboard\.layout: found "de -x"; allowed: a name of XKB/);
+  });
+
   test('says what a directory without relive.yaml lacks', async () => {
     await expect(loadSite(temporary())).rejects.toMatchObject({
       code: 'configuration',
@@ -89,7 +101,7 @@ describe('loadSite', () => {
       .replace('http://ftp', 'htp://ftp');
     expect((await messageFor(text)).split('\n')).toEqual([
       'relive.yaml:1:10: version: found "1"; allowed: 1; did you mean 1 without quotes?',
-      'relive.yaml:2:1: stroe: found an unknown key; allowed: version, store, mirror, cache, keys, repositories, refresh; did you mean store?',
+      'relive.yaml:2:1: stroe: found an unknown key; allowed: version, store, mirror, cache, keys, repositories, refresh, menu; did you mean store?',
       'relive.yaml:5:5: repositories.debian.signedBy: is missing; allowed: a text',
       'relive.yaml:5:11: repositories.debian.url[0]: found "htp://ftp.debian.org/debian/"; allowed: the http, https, rsync or file address of an archive, without user, password, query and fragment',
       'relive.yaml:7:17: repositories.debian.components: found "main"; allowed: a list',
