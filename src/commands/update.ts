@@ -12,9 +12,9 @@ import { testText } from './image-test.ts';
 import { changesText } from './lock.ts';
 
 const asks = {
-  nothing: 'nothing of a running machine',
-  services: 'that services start anew',
-  switch: 'that all of user space starts anew',
+  nothing: 'nothing starts anew',
+  services: 'services start anew',
+  switch: 'all of user space starts anew',
   reboot: 'a reboot',
 } as const;
 
@@ -54,12 +54,12 @@ export function planText(
   return [
     parent === undefined
       ? `${name} has no image yet: the first one is full`
-      : `on ${parent}: ${count === 0 ? 'no package changes' : `${count} packages change`}${profileChanged ? ', the profile is another one' : ''}`,
+      : `on ${parent}: ${count === 0 ? 'no package changes' : `${count} ${count === 1 ? 'package changes' : 'packages change'}`}${profileChanged ? ', the profile is another one' : ''}`,
     ...(parent === undefined || count === 0 ? [] : [changesText(packages)]),
     ...securityLines(security),
     ...(stages === undefined ? [] : [stagesLine(stages)]),
     `at most about ${formatBytes(size.image)} in the store (${size.incremental ? 'a delta' : 'a full image'}, kernel and initrd); ${size.download === 0 ? 'nothing' : formatBytes(size.download)} to download`,
-    ...(parent === undefined ? [] : [`the packages ask for ${asks[disturbance]}`]),
+    ...(parent === undefined ? [] : [`on a running machine: ${asks[disturbance]}`]),
   ];
 }
 

@@ -5,11 +5,7 @@ import type { Context } from '../core/event.ts';
 import { version as reliveVersion } from '../core/version.ts';
 import { requirePrograms } from '../host/emulation.ts';
 import { digestFile, explainDiskFull, sha256 } from '../host/files.ts';
-import { type SecretKey, signClear } from '../host/gpg.ts';
-import { dearmour } from '../host/gpgv.ts';
 import { type OwnPackage, ownPackage } from '../host/own-package.ts';
-import type { AptSource } from '../rootfs/apt.ts';
-import { wantedPackages } from '../rootfs/base.ts';
 import {
   canonicalJson,
   type Layer,
@@ -18,22 +14,13 @@ import {
   runStages,
   type Stage,
   shareCache,
-  stageKeys,
 } from '../rootfs/layers.ts';
-import { makeLocalRepository } from '../rootfs/local-repository.ts';
-import type { ResolvedPackage } from '../rootfs/resolve.ts';
 import { mountStack, unmount } from '../rootfs/stack.ts';
-import { bootstrapStage } from '../rootfs/stages/bootstrap.ts';
-import { configureStage } from '../rootfs/stages/configure.ts';
-import { factoryStage } from '../rootfs/stages/factory.ts';
-import { filesStage } from '../rootfs/stages/files.ts';
-import { initrdName, kernelName, liveName, liveStage } from '../rootfs/stages/live.ts';
-import { packagesStage } from '../rootfs/stages/packages.ts';
-import { persistStage } from '../rootfs/stages/persist.ts';
-import { scriptsStage, scriptsStageName } from '../rootfs/stages/scripts.ts';
+import { initrdName, kernelName, liveName } from '../rootfs/stages/live.ts';
+import { packagesName } from '../rootfs/stages/packages.ts';
+import { upgradeName } from '../rootfs/stages/upgrade.ts';
 import { formatLock, type Lock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
-import { scriptPoints } from '../site/schema.ts';
 import type { Site } from '../site/site.ts';
 import { type Signer, signProgram } from './authenticode.ts';
 import {
@@ -50,11 +37,9 @@ import {
   untestable,
 } from './candidate.ts';
 import { siteCommit } from './commit.ts';
-import { refusePrivateKeys, writePublicSite } from './factory.ts';
+import { refusePrivateKeys } from './factory.ts';
 import { gatherIngredients, type Ingredients, ingredientsOf } from './ingredients.ts';
-import { keysHome, publicKeysFile, signingKey, trustedKeys } from './keys.ts';
-import { writeLivePart } from './live-part.ts';
-import { packageFile } from './lock.ts';
+import { keysHome, signingKey } from './keys.ts';
 import type { Manifest } from './manifest.ts';
 import { type ImageName, imageName, nextVersion, serialOf } from './name.ts';
 import { type Pack, type PackedSystem, packFull } from './packing.ts';
@@ -62,6 +47,7 @@ import { sealSystem } from './publish.ts';
 import { secureBootSigner } from './secure-boot-keys.ts';
 import { cacheNeed, imageSize, type Need, overlaysSize, requireSpace } from './space.ts';
 import { requireMountable } from './stack-limits.ts';
+import { type BuildKey, type StageOptions, stagesOf } from './stages.ts';
 import {
   lockStore,
   newestImage,
@@ -80,6 +66,8 @@ export interface BuildOptions {
   readonly locked: boolean;
   /** Resolve the packages anew, whatever the lock says. */
   readonly renew?: boolean;
+  /** Where packages only have other versions than in a system whose layers are cached, install those upon it. */
+  readonly upgrade?: boolean;
   /** Publish only what passes this; what nobody can boot is published with a warning. */
   readonly test?: CandidateTest | undefined;
 }
@@ -238,23 +226,20 @@ export async function withLayers<T>(
   room: (lock: Lock) => Promise<Need[]> = async () => await Promise.resolve([]),
 ): Promise<T> {
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
-  const signer = ownSecureBoot(profile) ? await secureBootSigner(site, context) : undefined;
+  const signer = await kernelSigner(site, profile, context);
   const { cache, scratch, release } = await shareCache(site.cache, context);
   let done: T;
   try {
     await requirePrograms(profile.architecture, scratch, context);
     const own = await findOwnPackage(site, profile, context);
     const ingredients = await gatherIngredients(site, profile, { ...options, scratch }, context);
-    const layers = await buildLayers(
-      site,
-      profile,
-      { ...ingredients, own },
-      key,
-      { cache, scratch },
+    const upgrade = options.upgrade === true;
+    const made = await buildLayers(
+      { site, profile, ingredients, own, key, cache, scratch, upgrade },
       room,
       context,
     );
-    done = await work({ site, profile, ingredients, layers, key, signer, scratch });
+    done = await work({ site, profile, ingredients, ...made, key, signer, scratch });
   } finally {
     await release();
   }
@@ -283,93 +268,45 @@ function pathOf(error: unknown): string | undefined {
   return 'path' in error && typeof error.path === 'string' ? error.path : undefined;
 }
 
-/** What the stages are made of. */
-type StageIngredients = Ingredients & { readonly own: OwnPackage | undefined };
-
-/** The stages of a profile, in order. @param scratch a directory for files that they take */
-async function stagesOf(
-  site: Site,
-  profile: Profile,
-  { lock, upstream, sourceDateEpoch, bootstrapEpoch, own }: StageIngredients,
-  key: BuildKey,
-  scratch: string,
-  context: Context,
-): Promise<Stage[]> {
-  const { suite, architecture, bootstrap: tool, recommends } = profile;
-  const wanted = wantedPackages(profile).map(({ name }) => name);
-  const keyring = join(scratch, 'site.gpg');
-  const fileOf = (each: ResolvedPackage): string => packageFile(site, each);
-  const provide = (name: string, packages: readonly ResolvedPackage[]) => async (): Promise<AptSource> => {
-    await writeFile(keyring, dearmour(await trustedKeys(site), publicKeysFile(site)));
-    const sign = async (file: string, output: string): Promise<void> =>
-      await signClear(key.home, key.fingerprint, file, output, context);
-    const directory = join(scratch, `repository-${name}`);
-    const options = { directory, suite, architecture, packages, fileOf, sign, keyring, sourceDateEpoch };
-    return await makeLocalRepository(options, context);
-  };
-  const all = lock.packages;
-  const factoryFiles = join(scratch, 'factory');
-  if (own !== undefined) await writePublicSite(site, factoryFiles, context);
-  const liveFiles = join(scratch, 'live-part');
-  if (profile.live) await writeLivePart(site, profile, liveFiles);
-  const bootstrap = all.filter(({ name }) => lock.bootstrap.includes(name));
-  const stages = [
-    bootstrapStage({
-      ...{ tool, suite, architecture, packages: bootstrap, scratch },
-      sourceDateEpoch: bootstrapEpoch,
-      provide: provide('bootstrap', bootstrap),
-    }),
-    packagesStage({
-      ...{ architecture, packages: all, wanted, recommends, sourceDateEpoch },
-      provide: provide('packages', all),
-    }),
-    ...(own === undefined ? [] : [await factoryStage({ own, files: factoryFiles, sourceDateEpoch })]),
-    ...(profile.live ? [await filesStage({ name: 'relive', overlays: [liveFiles], sourceDateEpoch })] : []),
-    await filesStage({ overlays: profile.overlays, sourceDateEpoch }),
-    await configureStage({ profile, sources: upstream, sourceDateEpoch }),
-    ...(profile.persist.length === 0 && profile.identity === undefined ? [] : [await persistStage(profile)]),
-    ...(profile.host === 'container'
-      ? []
-      : [
-          await liveStage({
-            ...{ architecture, sourceDateEpoch },
-            ...{ initrd: profile.image.initrd, health: profile.boot.health },
-            pullDaily: profile.pull !== undefined && profile.pull.daily !== false,
-          }),
-        ]),
-  ];
-  const scripts = await Promise.all(
-    scriptPoints.map(async (after) => {
-      return await scriptsStage({ profile, after, directory: site.directory, sourceDateEpoch });
-    }),
-  );
-  const behind = (name: string) => scripts.filter((each) => each?.name === scriptsStageName(name));
-  const withScripts = stages.flatMap((stage) => [stage, ...behind(stage.name)]);
-  // Without a live stage its point is still the last one.
-  if (profile.host === 'container') withScripts.push(...behind(liveName));
-  return withScripts.filter((stage) => stage !== undefined);
-}
-
 async function buildLayers(
-  site: Site,
-  profile: Profile,
-  ingredients: StageIngredients,
-  key: BuildKey,
-  { cache, scratch }: { readonly cache: string; readonly scratch: string },
+  options: StageOptions,
   room: (lock: Lock) => Promise<Need[]>,
   context: Context,
-): Promise<Layer[]> {
+): Promise<Pick<Built, 'layers' | 'keys'>> {
+  const { site, profile, ingredients, cache } = options;
   const { lock } = ingredients;
-  const wantedStages = await stagesOf(site, profile, ingredients, key, scratch, context);
-  const pending = await pendingStages(cache, wantedStages);
+  const { stages, instead, keys } = await stagesOf(options, context);
+  const pending = await pendingStages(cache, stages);
   const need = cacheNeed(cache, pending, lock, await overlaysSize(profile));
   // Where no stage is run the image is probably the one that is there.
   if (need !== undefined)
     await requireSpace(`making an image of ${profile.name}`, [need, ...(await room(lock))]);
-  return await tellingOfDisk(
+  const layers = await tellingOfDisk(
     `the cache ${site.cache}`,
-    async () => await runStages(cache, wantedStages, context),
+    async () => await runStagesOr(instead, cache, stages, context),
   );
+  return { layers, keys };
+}
+
+const installing: ReadonlySet<string> = new Set([packagesName, upgradeName]);
+
+/** Runs stages; where newer packages cannot be installed upon the system that is cached, those that make it out of nothing. */
+async function runStagesOr(
+  instead: readonly Stage[] | undefined,
+  cache: string,
+  stages: readonly Stage[],
+  context: Context,
+): Promise<Layer[]> {
+  try {
+    return await runStages(cache, stages, context);
+  } catch (error) {
+    const [failed] = await pendingStages(cache, stages);
+    if (instead === undefined || !installing.has(failed ?? '') || !isReliveError(error, 'tool-failed'))
+      throw error;
+    const message = `the newer packages cannot be installed upon the system of before: all are installed anew (${error.message.split('\n')[0]})`;
+    context.emit({ event: 'warning', message, ...(error.hint === undefined ? {} : { hint: error.hint }) });
+    return await runStages(cache, instead, context);
+  }
 }
 
 /** What a system that builds images takes along, looked for before the work begins. */
@@ -383,35 +320,32 @@ async function findOwnPackage(
   return await ownPackage(context);
 }
 
-/** The key that an image is sealed with, and the GnuPG home that it lies in. */
-type BuildKey = SecretKey & { readonly home: string };
-
 /** A system whose stages are done. */
 export interface Built {
   readonly site: Site;
   readonly profile: Profile;
   readonly ingredients: Ingredients;
   readonly layers: readonly Layer[];
+  /** What the manifest's digest of all that goes in is made from (`ProfileStages` in stages.ts). */
+  readonly keys: readonly string[];
   readonly key: BuildKey;
   /** Who signs the kernel for Secure Boot, where the profile wants that. */
   readonly signer: Signer | undefined;
   readonly scratch: string;
 }
 
-/** The digest of all that goes into an image but its version. @param layers the keys of the layers */
-function inputsOf(
-  layers: readonly string[],
-  {
-    profile,
-    commit,
-    key,
-    signer,
-    sourceDateEpoch,
-  }: Pick<Built, 'profile' | 'key' | 'signer'> &
-    Pick<Ingredients, 'sourceDateEpoch'> & {
-      readonly commit: string | null;
-    },
-): string {
+/** The digest of all that goes into an image but its version. */
+function inputsOf({
+  keys: layers,
+  profile,
+  commit,
+  key,
+  signer,
+  sourceDateEpoch,
+}: Pick<Built, 'keys' | 'profile' | 'key' | 'signer'> &
+  Pick<Ingredients, 'sourceDateEpoch'> & {
+    readonly commit: string | null;
+  }): string {
   return sha256(
     canonicalJson({
       generation,
@@ -448,14 +382,16 @@ export async function planWork(
   // Modes of files are part of what goes in.
   process.umask(0o022);
   const key = { ...(await signingKey(site, context)), home: keysHome(site) };
-  const signer = profile.boot.secureBoot === false ? undefined : await secureBootSigner(site, context);
+  const signer = await kernelSigner(site, profile, context);
   const own = await findOwnPackage(site, profile, context);
-  const ingredients = { ...(await ingredientsOf(site, profile, lock, scratch)), own };
-  const stages = await stagesOf(site, profile, ingredients, key, scratch, context);
+  const ingredients = await ingredientsOf(site, profile, lock, scratch);
+  // As an update does it.
+  const places = { cache: site.cache, scratch, upgrade: true };
+  const { stages, keys } = await stagesOf({ site, profile, ingredients, own, key, ...places }, context);
   const commit = await siteCommit(site.directory, context);
   const { sourceDateEpoch } = ingredients;
   return {
-    inputs: inputsOf(stageKeys(stages), { profile, commit, key, signer, sourceDateEpoch }),
+    inputs: inputsOf({ keys, profile, commit, key, signer, sourceDateEpoch }),
     stages: await pendingStages(site.cache, stages),
   };
 }
@@ -465,10 +401,7 @@ async function publish(built: Built, packing: Packing, tested: boolean, context:
   const { site, profile, ingredients, layers, key, scratch } = built;
   const { pack, serves } = packing;
   const commit = await siteCommit(site.directory, context);
-  const inputs = inputsOf(
-    layers.map((layer) => layer.key),
-    { ...built, commit, sourceDateEpoch: ingredients.sourceDateEpoch },
-  );
+  const inputs = inputsOf({ ...built, commit, sourceDateEpoch: ingredients.sourceDateEpoch });
   const newest = await newestImage(site.store, profile.name);
   const manifest = newest === undefined ? undefined : await comparable(newest, context);
   if (newest !== undefined && manifest?.inputs === inputs && serves(manifest))
@@ -594,19 +527,24 @@ async function describe(
   };
 }
 
-/** What the live stage made, with a kernel that firmware lets start. */
-/** Whether kernels are signed with a key of the site. */
-function ownSecureBoot({ boot }: Profile): boolean {
-  return boot.secureBoot === true || boot.secureBoot === 'shim';
+/** What signs the kernels of a profile; undefined where no key of the site does. */
+async function kernelSigner(
+  site: Site,
+  { boot }: Pick<Profile, 'boot'>,
+  context: Context,
+): Promise<Signer | undefined> {
+  const own = boot.secureBoot === true || boot.secureBoot === 'shim';
+  return own ? await secureBootSigner(site, context) : undefined;
 }
 
+/** What the live stage made, with a kernel that firmware lets start. */
 async function signedOutput(output: string, signer: Signer | undefined, scratch: string): Promise<string> {
   if (signer === undefined) return output;
   const directory = join(scratch, 'signed');
   await mkdir(directory);
   for (const name of [initrdName, 'kernel-version'])
     await copyFile(join(output, name), join(directory, name), constants.COPYFILE_FICLONE);
-  const kernel = await signProgram(await readFile(join(output, kernelName)), kernelName, signer);
+  const kernel = await signProgram(await readFile(join(output, kernelName)), kernelName, signer, 'first');
   await writeFile(join(directory, kernelName), kernel);
   return directory;
 }

@@ -17,16 +17,15 @@ import {
 } from '../host/files.ts';
 import { makePatch, patchable } from '../host/patch.ts';
 import { tarEnd, tarHeader, tarPadding } from '../host/tar.ts';
+import { type BundleEntry, bundledFiles, formatIndex, headFiles, patchFile } from './bundle.ts';
 import {
-  type BundleEntry,
-  bundledFiles,
-  formatIndex,
-  headFiles,
   isShared,
-  patchFile,
+  layerFile,
+  type Manifest,
+  type ManifestLayer,
   sharedFileOf,
-} from './bundle.ts';
-import { layerFile, type Manifest, type ManifestLayer, verityFile } from './manifest.ts';
+  verityFile,
+} from './manifest.ts';
 import { findImage, readManifest, type StoredImage, storePaths } from './store.ts';
 import { verifySealed } from './verify.ts';
 

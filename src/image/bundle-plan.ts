@@ -3,9 +3,18 @@ import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { digestFile, exists, ifThere } from '../host/files.ts';
-import { type BundledLayer, headFiles, type SharedFile, sharedFileOf, sharedFiles } from './bundle.ts';
+import { type BundledLayer, headFiles } from './bundle.ts';
 import type { Head, ImportOptions } from './bundle-head.ts';
-import { layerFile, type Manifest, type ManifestLayer, stackText, verityFile } from './manifest.ts';
+import {
+  layerFile,
+  type Manifest,
+  type ManifestLayer,
+  type SharedFile,
+  sharedFileOf,
+  sharedFiles,
+  stackText,
+  verityFile,
+} from './manifest.ts';
 import { imageName } from './name.ts';
 import { listImages, newestImage, type StoredImage, storePaths } from './store.ts';
 import { verifySealed } from './verify.ts';

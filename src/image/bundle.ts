@@ -2,7 +2,15 @@ import { z } from 'zod';
 import { ReliveError } from '../core/error.ts';
 import { sha256 } from '../host/files.ts';
 import { bootChecksums, bootConfiguration, bootSumsFile } from './boot-entry.ts';
-import { boots, layerFile, type Manifest, type ManifestLayer, verityFile } from './manifest.ts';
+import {
+  boots,
+  isShared,
+  layerFile,
+  type Manifest,
+  type ManifestLayer,
+  sharedFileOf,
+  verityFile,
+} from './manifest.ts';
 import { imageName, serialOf } from './name.ts';
 import { type Sealed, signedFiles } from './seal.ts';
 
@@ -71,22 +79,6 @@ export interface BundleContents {
   /** Files of the image directory, the manifest and its signature not among them. */
   readonly files: readonly BundleEntry[];
   readonly layers: readonly BundledLayer[];
-}
-
-/** What an image shares with others that have the same kernel: a bundle may leave it out, as it may leave out layers. */
-export const sharedFiles = ['vmlinuz', 'initrd.img'] as const;
-export type SharedFile = (typeof sharedFiles)[number];
-
-/** What the manifest says of them. */
-export function sharedFileOf(
-  { kernel, initrd }: Pick<Manifest, 'kernel' | 'initrd'>,
-  name: SharedFile,
-): { readonly size: number; readonly digest: string } | null {
-  return name === 'vmlinuz' ? kernel : initrd;
-}
-
-export function isShared(name: string): name is SharedFile {
-  return name === 'vmlinuz' || name === 'initrd.img';
 }
 
 /** The files of an image directory that a bundle has behind its head, in order. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -15,6 +15,7 @@ import {
   exists,
   explainDiskFull,
   makeDirectories,
+  regularText,
   sha256,
   syncDirectory,
   syncFile,
@@ -188,9 +189,8 @@ async function addLayer(tree: string, blobs: string, { signal }: Context) {
 
 /** The language that the system is set to (locale.conf(5)). */
 async function languageOf(root: string): Promise<string[]> {
-  const file = join(root, 'etc/locale.conf');
   // A link would be followed on the host.
-  if (!(await lstat(file).catch(() => undefined))?.isFile()) return [];
-  const [, language] = /^LANG=([A-Za-z0-9_.@-]+)$/m.exec(await readFile(file, 'utf8')) ?? [];
+  const text = (await regularText(join(root, 'etc/locale.conf'))) ?? '';
+  const [, language] = /^LANG=([A-Za-z0-9_.@-]+)$/m.exec(text) ?? [];
   return language === undefined ? [] : [language];
 }

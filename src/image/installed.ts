@@ -1,11 +1,9 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { licencesIn } from '../debian/copyright.ts';
 import { type InstalledPackage, installedPackages } from '../debian/status.ts';
 import { withScratchDirectory } from '../host/anonymous.ts';
-import { makeDirectories } from '../host/files.ts';
+import { directoryNames, makeDirectories, regularText } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import type { Manifest } from './manifest.ts';
 import { storedLayers } from './mount.ts';
@@ -17,19 +15,6 @@ export interface ImagePackage extends InstalledPackage {
 
 const status = 'var/lib/dpkg/status';
 const documents = 'usr/share/doc';
-
-/** A file that is in the trees; undefined where it is not, or is no file but a whiteout or a link. */
-async function textOf(path: string): Promise<string | undefined> {
-  try {
-    // A link could lead out of what was unpacked.
-    await readlink(path);
-    return undefined;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    if (systemCode(error) !== 'EINVAL') throw error;
-  }
-  return await readFile(path, 'utf8');
-}
 
 /**
  * The packages that are installed in an image, by its own dpkg, and their licences, out of its layers in the store; those that
@@ -62,11 +47,11 @@ export async function packagesInImage(
     let text: string | undefined;
     const licences = new Map<string, string[]>();
     for (const tree of trees) {
-      text ??= await textOf(join(tree, status));
-      const names = await readdir(join(tree, documents)).catch(() => []);
+      text ??= await regularText(join(tree, status));
+      const names = await directoryNames(join(tree, documents));
       for (const name of names) {
         if (licences.has(name)) continue;
-        const found = licencesIn((await textOf(join(tree, documents, name, 'copyright'))) ?? '');
+        const found = licencesIn((await regularText(join(tree, documents, name, 'copyright'))) ?? '');
         if (found !== undefined) licences.set(name, found);
       }
     }

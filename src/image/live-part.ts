@@ -4,6 +4,7 @@ import { stringify } from 'yaml';
 import { ReliveError } from '../core/error.ts';
 import { home } from '../core/home.ts';
 import { exists, makeDirectories } from '../host/files.ts';
+import { mountMarker, outsideIsParent } from '../host/namespace.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Site } from '../site/site.ts';
 import { trustedKeys } from './keys.ts';
@@ -14,8 +15,22 @@ const installed = 'usr/share/relive';
 const keysFile = 'etc/relive/keys.asc';
 /** What `relive live pull` reads (src/live/configuration.ts), from the root of a system. */
 const configurationFile = 'etc/relive/live.yaml';
-/** As in relive's own package (packaging/relive). */
-const starter = "#!/usr/bin/node\nrequire('/usr/share/relive/dist/cli.cjs');\n";
+/**
+ * Debian's own Node.js, as in relive's own package (packaging/relive). A command that mounts goes into a mount namespace of its
+ * own before that starts (src/host/namespace.ts, enterMountNamespace), since on a slow machine another start takes seconds; so do
+ * the many collections of garbage with which V8 finds out that it needs more than a megabyte for what is young.
+ */
+const starter = `#!/bin/sh
+set -- /usr/bin/node --min-semi-space-size=16 /usr/share/relive/dist/cli.cjs "$@"
+case "$4 $5" in
+"live apply" | "live plan" | "live undo")
+	# Whoever is not root is told so by the command itself.
+	[ -O / ] && [ -z "$${mountMarker}" ] &&
+		${mountMarker}=${outsideIsParent} exec /usr/bin/unshare --mount --propagation private -- "$@"
+	;;
+esac
+exec "$@"
+`;
 
 /**
  * Writes what `relive live` needs in a system into `directory`, as it will lie there: the compiled code and what it

@@ -124,3 +124,19 @@ export function stackText(layers: readonly Pick<ManifestLayer, 'digest'>[]): str
 export function verityFile({ digest: value }: Pick<ManifestLayer, 'digest'>): string {
   return `${value.slice(0, 16)}.verity`;
 }
+
+/** The files of an image directory that it shares with images of the same kernel: links in a store, and a bundle may leave them out. */
+export const sharedFiles = ['vmlinuz', 'initrd.img'] as const;
+export type SharedFile = (typeof sharedFiles)[number];
+
+/** What the manifest says of them. */
+export function sharedFileOf(
+  { kernel, initrd }: Pick<Manifest, 'kernel' | 'initrd'>,
+  name: SharedFile,
+): { readonly size: number; readonly digest: string } | null {
+  return name === 'vmlinuz' ? kernel : initrd;
+}
+
+export function isShared(name: string): name is SharedFile {
+  return name === 'vmlinuz' || name === 'initrd.img';
+}

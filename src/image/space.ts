@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { megabytes } from '../core/megabytes.ts';
 import { exists, freeBytes } from '../host/files.ts';
+import { upgradeName } from '../rootfs/stages/upgrade.ts';
 import type { Lock } from '../site/lock.ts';
 import type { Profile } from '../site/profile.ts';
 import type { Manifest } from './manifest.ts';
@@ -58,6 +59,8 @@ export function cacheNeed(
     besides +
     (pending.includes('bootstrap') ? first * unpackedShare : 0) +
     (pending.includes('packages') ? (all - first) * unpackedShare : 0) +
+    // Seldom more than a few of them.
+    (pending.includes(upgradeName) ? all * unpackedShare : 0) +
     (pending.includes('files') ? overlays : 0) +
     // The kernel and two copies of the initrd.
     (pending.includes('live') ? besides : 0);

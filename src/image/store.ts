@@ -18,6 +18,8 @@ import {
   type Manifest,
   type ManifestLayer,
   parseManifest,
+  sharedFileOf,
+  sharedFiles,
   stackText,
   verityFile,
 } from './manifest.ts';
@@ -257,20 +259,17 @@ async function addFile(target: string, digest: string, file: string): Promise<vo
  */
 async function shareBootFiles(store: string, name: string, staged: string): Promise<void> {
   const manifest = await readManifest({ name, directory: staged });
-  const missing = new Map([
-    ['vmlinuz', manifest.kernel?.digest],
-    ['initrd.img', manifest.initrd?.digest],
-  ]);
+  const missing = new Set(sharedFiles.filter((file) => sharedFileOf(manifest, file) !== null));
+  if (missing.size === 0) return;
   for (const image of await listImages(store)) {
     const other = await readManifest(image).catch((error: unknown) => {
       if (isReliveError(error, 'corrupt')) return undefined;
       throw error;
     });
-    for (const [file, digest] of [
-      ['vmlinuz', other?.kernel?.digest],
-      ['initrd.img', other?.initrd?.digest],
-    ] as const) {
-      if (digest === undefined || digest !== missing.get(file)) continue;
+    if (other === undefined) continue;
+    for (const file of missing) {
+      const digest = sharedFileOf(other, file)?.digest;
+      if (digest === undefined || digest !== sharedFileOf(manifest, file)?.digest) continue;
       if (await linkInstead(join(image.directory, file), join(staged, file), digest)) missing.delete(file);
     }
     if (missing.size === 0) return;

@@ -46,7 +46,8 @@ export async function updateImage(
   const chosen = from === undefined ? undefined : parent;
   const pack = full ? packFull : packOnto(site.store, chosen);
   const serves: (newest: BuildResult['manifest']) => boolean = ({ kind }) => !full || kind === 'full';
-  return await buildImage(site, profile, { offline, locked: false, renew: true, test }, context, {
+  const options = { offline, locked: false, renew: true, upgrade: !full, test };
+  return await buildImage(site, profile, options, context, {
     pack,
     serves,
     upon: (newest) => (full ? undefined : (chosen ?? newest)),

@@ -44,7 +44,7 @@ async function setAside(place: string, to: string): Promise<boolean> {
 
 /**
  * Verifies a repository, fetches just what is missing or damaged, keeps what was damaged, and verifies again. A suite with
- * a damaged index is published anew from upstream.
+ * a damaged index is published anew from upstream; so is one whose signature is bad, unless upstream has no better one.
  * @throws as `syncRepository` and `verifyTree`; `download-failed` where a file cannot be had: what is there stays in quarantine
  */
 export async function repairRepository(
@@ -74,11 +74,13 @@ export async function repairRepository(
   const quarantine = quarantineOf(layout, options.now);
   const wanted = new Map<string, PoolFile>();
   const damagedSuites = new Set<string>();
+  /** Where signed files are now which we do not believe, and where they were. */
+  const unbelieved: { readonly place: string; readonly to: string }[] = [];
   let aside = false;
   const lock = await lockMirror(layout, context);
   try {
     for (const { kind, path, expected } of findings) {
-      if (!['missing', 'truncated', 'corrupt', 'inconsistent'].includes(kind)) continue;
+      if (!['missing', 'truncated', 'corrupt', 'inconsistent', 'unsigned'].includes(kind)) continue;
       const suite = repository.suites.find((name) => {
         const directory = suiteDirectory(name);
         return directory !== '' && path.startsWith(directory);
@@ -104,7 +106,10 @@ export async function repairRepository(
         if (kind === 'missing') continue;
         const inside = path.slice(suiteDirectory(suite).length);
         const to = join(quarantine, suiteFileName(suite), inside);
-        aside = (await setAside(join(layout.suites, generation, inside), to)) || aside;
+        const place = join(layout.suites, generation, inside);
+        const moved = await setAside(place, to);
+        if (moved && kind === 'unsigned') unbelieved.push({ place, to });
+        aside = moved || aside;
       }
     }
     if (wanted.size > 0) await bringFiles(layout, repository, wanted, {}, context);
@@ -113,7 +118,13 @@ export async function repairRepository(
   }
   // A published suite that lacks a file is made anew from upstream.
   if (damagedSuites.size > 0) {
-    await syncRepository(mirrorDirectory, repository, { now: options.now }, context);
+    try {
+      await syncRepository(mirrorDirectory, repository, { now: options.now }, context);
+    } catch (error) {
+      // Others may have the key that we lack: what upstream does not replace stays for them.
+      for (const { place, to } of unbelieved) await rename(to, place);
+      throw error;
+    }
   }
   const after =
     findings.length === 0 ? before : await verify(() => undefined, true, { ...options, changed: true });

@@ -48,7 +48,7 @@ function factory(): readonly string[] {
 }
 
 /** What `relive live` runs on and drives beside the essential packages. */
-const liveCommands = ['nodejs', 'attr', 'gpgv', 'mount'];
+const liveCommands = ['nodejs', 'attr', 'gpgv', 'kexec-tools', 'mount'];
 
 function base(name: string, why: string): WantedPackage {
   return { name, why: 'base', from: `relive's base packages (${why})` };

@@ -15,6 +15,7 @@ export interface Delta {
 }
 
 export const directoryType = 0o040000;
+export const linkType = 0o120000;
 
 /** The directory of a path in a tree. */
 export function parentOf(path: string): string {

@@ -1,9 +1,10 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { z } from 'zod';
 import { isReliveError, ReliveError, systemCode } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
 import { unescapeOctal } from '../core/octal.ts';
-import { directoryNames, exists, makeDirectories, sha256, writeFileAtomic } from '../host/files.ts';
+import { directoryNames, exists, ifThere, makeDirectories, sha256, writeFileAtomic } from '../host/files.ts';
 import { takeLock, tryLock } from '../host/lock.ts';
 import { removeAccessLists } from './acl.ts';
 import { type Chroot, enterChroot } from './chroot.ts';
@@ -12,7 +13,7 @@ import { scrub } from './scrub.ts';
 import { mountStack, unmount } from './stack.ts';
 
 /** Changed when a stage does its work otherwise than before, so that no layer of an older relive is taken for it. */
-const generation = 5;
+const generation = 6;
 /** A layer that no build has used for so long is removed from the cache. */
 const keepDays = 7;
 
@@ -204,8 +205,7 @@ function placesOf(
 ): { readonly stage: Stage; readonly key: string; readonly place: string }[] {
   let below = '';
   return stages.map((stage) => {
-    const hash = sha256(canonicalJson({ generation, stage: stage.name, inputs: stage.inputs, below }));
-    below = hash.slice(0, 32);
+    below = keyOf(stage, below);
     return { stage, key: below, place: join(stagesHome(cache), `${stage.name}-${below}`) };
   });
 }
@@ -213,6 +213,41 @@ function placesOf(
 /** The keys of the layers that stages make, in order. */
 export function stageKeys(stages: readonly Stage[]): string[] {
   return placesOf('', stages).map(({ key }) => key);
+}
+
+/** The key of the layer that a stage makes upon the one with the key `below`. */
+function keyOf({ name, inputs }: Pick<Stage, 'name' | 'inputs'>, below: string): string {
+  return sha256(canonicalJson({ generation, stage: name, inputs, below })).slice(0, 32);
+}
+
+/** What is kept beside a layer in the cache. */
+const stageFile = 'stage.json';
+const stageSchema = z.object({ stage: z.string(), inputs: z.unknown() });
+
+/** A layer that is in the cache, and what it was made of. */
+export interface CachedLayer {
+  readonly key: string;
+  readonly directory: string;
+  readonly inputs: unknown;
+}
+
+/**
+ * The layers of a stage that are in the cache, of whatever build, sorted by their keys.
+ * @param below the key of the layer that they lie upon; empty for the bottom
+ */
+export async function cachedLayers(cache: string, stage: string, below: string): Promise<CachedLayer[]> {
+  const found: CachedLayer[] = [];
+  for (const name of await directoryNames(stagesHome(cache))) {
+    const place = join(stagesHome(cache), name);
+    if (!name.startsWith(`${stage}-`) || name.endsWith('.tmp')) continue;
+    const text = await ifThere(readFile(join(place, stageFile), 'utf8'));
+    if (text === undefined) continue;
+    const { inputs } = stageSchema.parse(JSON.parse(text));
+    const key = keyOf({ name: stage, inputs }, below);
+    // Else it lies upon another layer, or an older relive made it, otherwise than this one does.
+    if (name === `${stage}-${key}`) found.push({ key, directory: join(place, 'tree'), inputs });
+  }
+  return found;
 }
 
 /** The names of the stages that `runStages` would run, since the cache does not have their layers. */
@@ -258,8 +293,8 @@ async function runStage(
   await removeAccessLists(tree, context);
   for (const name of ['merged', 'work']) await rm(join(temporary, name), { recursive: true, force: true });
   await writeFile(
-    join(temporary, 'stage.json'),
-    `${JSON.stringify({ stage: stage.name, inputs: stage.inputs })}\n`,
+    join(temporary, stageFile),
+    `${JSON.stringify({ stage: stage.name, inputs: stage.inputs } satisfies z.infer<typeof stageSchema>)}\n`,
   );
   await rename(temporary, place);
 }

@@ -1,6 +1,6 @@
-import { lstat, rm, truncate } from 'node:fs/promises';
+import { lstat, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { directoryNames } from '../host/files.ts';
+import { directoryNames, regularText } from '../host/files.ts';
 import { placeInside, throughLinks } from './links.ts';
 
 /** Made by package tools while building; of no use in the system, and different in every build. */
@@ -48,7 +48,7 @@ const oldCopies: readonly (readonly [string, string])[] = [
 
 /**
  * Removes from the system at `root` what identifies the machine or the moment it was built on: logs, package lists,
- * caches, backups, machine-id, ssh host keys, random seeds. Links of the system are resolved inside it: /var/tmp may be
+ * caches, backups, machine-id, ssh host keys, random seeds, the day when an account was made. Links of the system are resolved inside it: /var/tmp may be
  * one to /tmp.
  */
 export async function scrub(root: string): Promise<void> {
@@ -77,4 +77,16 @@ export async function scrub(root: string): Promise<void> {
     const found = await lstat(path).catch(() => undefined);
     if (found?.isFile() === true && found.size > 0) await truncate(path);
   }
+  await forgetDays(root);
+}
+
+/** An account without a password, and without a rule for its age (shadow(5)): "*", "!" and "!*" are no passwords. Those of systemd-sysusers(8) have expired besides. */
+const passwordless = /^([^:\n]*:[!*][^:\n]*):[1-9]\d*:(0:99999:7:::|::::1?:)$/gm;
+
+/** The day of the last change of a password that there is not is that of the newest package when the account was made. */
+async function forgetDays(root: string): Promise<void> {
+  const path = join(await placeInside(root, 'etc'), 'shadow');
+  const text = await regularText(path, 'latin1');
+  const without = text?.replaceAll(passwordless, '$1::$2');
+  if (without !== undefined && without !== text) await writeFile(path, without, 'latin1');
 }

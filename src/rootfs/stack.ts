@@ -26,51 +26,72 @@ export interface Stack {
   readonly upper?: { readonly directory: string; readonly work: string };
 }
 
-/**
- * Mounts a stack of directories at `target` (made when missing) with overlayfs. Redirects, metacopy and index are off:
- * they would leave references in layers to lower ones by path or file handle, which no longer hold once packed.
- */
-export async function mountStack(stack: Stack, target: string, context: Context): Promise<void> {
-  await makeDirectories(target);
-  const [only] = stack.lower;
-  if (stack.upper === undefined && stack.lower.length === 1 && only !== undefined) {
-    await run('mount', ['--bind', '-o', 'ro', only, target], context);
-    return;
-  }
+/** The options of the overlay that shows a stack. @throws ReliveError `host-unable` where they are too long */
+function overlayOptions({ lower, upper }: Stack): string {
   const options = [
-    `lowerdir=${stack.lower.toReversed().map(quote).join(':')}`,
-    ...(stack.upper === undefined
-      ? []
-      : [`upperdir=${quote(stack.upper.directory)}`, `workdir=${quote(stack.upper.work)}`]),
+    `lowerdir=${lower.toReversed().map(quote).join(':')}`,
+    ...(upper === undefined ? [] : [`upperdir=${quote(upper.directory)}`, `workdir=${quote(upper.work)}`]),
     'redirect_dir=off,metacopy=off,index=off,xino=off',
   ].join(',');
-  if (options.length > optionsLimit) {
-    throw new ReliveError(
-      'host-unable',
-      `a stack of ${stack.lower.length} layers does not fit into one mount`,
-      {
-        hint: 'choose a shorter path for the cache or the store in relive.yaml',
-      },
-    );
+  if (options.length <= optionsLimit) return options;
+  throw new ReliveError('host-unable', `a stack of ${lower.length} layers does not fit into one mount`, {
+    hint: 'choose a shorter path for the cache or the store in relive.yaml',
+  });
+}
+
+/** Something to mount, as mount(8) takes it. */
+export interface MountRequest {
+  readonly type: string;
+  readonly options: string;
+  readonly source: string;
+  readonly target: string;
+}
+
+/** How a SquashFS file is mounted read-only; its loop device goes with the mount. */
+export function squashfsMount(file: string, target: string): MountRequest {
+  return { type: 'squashfs', options: 'ro,loop', source: file, target };
+}
+
+/**
+ * How a stack of directories is mounted with overlayfs. Redirects, metacopy and index are off: they would leave references in
+ * layers to lower ones by path or file handle, which no longer hold once packed.
+ * @throws ReliveError `host-unable` for too many layers
+ */
+export function stackMount(stack: Stack, target: string): MountRequest {
+  const [only] = stack.lower;
+  if (stack.upper === undefined && stack.lower.length === 1 && only !== undefined) {
+    return { type: 'none', options: 'bind,ro', source: only, target };
   }
+  return { type: 'overlay', options: overlayOptions(stack), source: 'overlay', target };
+}
+
+const mountEach = 'while [ "$#" -gt 0 ]; do mount -t "$1" -o "$2" -- "$3" "$4" || exit; shift 4; done';
+
+/** Mounts in this order, at directories that are made when missing: many in the time of one. Stops at the first that fails. */
+export async function mountAll(requests: readonly MountRequest[], context: Context): Promise<void> {
+  if (requests.length === 0) return;
+  for (const { target } of requests) await makeDirectories(target);
+  const args = requests.flatMap(({ type, options, source, target }) => [type, options, source, target]);
+  await run('dash', ['-c', mountEach, 'dash', ...args], {
+    ...context,
+    as: 'mount',
+    env: mountEnvironment,
+    mayOutlive: true,
+  });
+}
+
+/** Mounts a stack of directories at `target` (made when missing), as `stackMount` says. @throws as `stackMount` */
+export async function mountStack(stack: Stack, target: string, context: Context): Promise<void> {
+  const request = stackMount(stack, target);
   if (stack.upper !== undefined) {
     await makeDirectories(stack.upper.directory);
     await makeDirectories(stack.upper.work);
   }
   try {
-    await run('mount', ['-t', 'overlay', 'overlay', '-o', options, target], {
-      ...context,
-      env: mountEnvironment,
-    });
+    await mountAll([request], context);
   } catch (error) {
-    throw await explainOverlay(error, stack);
+    throw request.type === 'overlay' ? await explainOverlay(error, stack) : error;
   }
-}
-
-/** Mounts a SquashFS file read-only at `target`; its loop device goes with the mount. */
-async function mountSquashfs(file: string, target: string, context: Context): Promise<void> {
-  await makeDirectories(target);
-  await run('mount', ['-t', 'squashfs', '-o', 'ro,loop', file, target], context);
 }
 
 /**
@@ -84,7 +105,7 @@ export async function openSquashfs(
   context: Context,
 ): Promise<boolean> {
   if (kernelMounts(algorithm)) {
-    await mountSquashfs(file, target, context);
+    await mountAll([squashfsMount(file, target)], context);
     return true;
   }
   await run('unsquashfs', ['-no-progress', '-quiet', '-dest', target, file], {
@@ -92,6 +113,18 @@ export async function openSquashfs(
     onLine: () => undefined,
   });
   return false;
+}
+
+/** Unmounts all of these, now or when nobody uses them any more. What is not mounted is left as it is. */
+export async function detachAll(targets: readonly string[], context: Context): Promise<void> {
+  if (targets.length === 0) return;
+  await run('umount', ['--lazy', '--', ...targets], {
+    ...context,
+    // After an interrupt, too.
+    signal: new AbortController().signal,
+    mayOutlive: true,
+    accept: [0, 1, 32, 64],
+  });
 }
 
 /** Unmounts `target` with all that is mounted below it. */

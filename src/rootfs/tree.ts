@@ -6,6 +6,7 @@ import type { Context } from '../core/event.ts';
 import { unescapeOctal } from '../core/octal.ts';
 import { isAbsent } from '../host/files.ts';
 import { run } from '../host/process.ts';
+import { callWithPaths } from './path-arguments.ts';
 
 /** After so many entries others have their turn: signals, progress. */
 const pauseAfter = 512;
@@ -27,32 +28,29 @@ function digestContent(path: Buffer): string {
 }
 
 /**
- * The extended attributes below `root`: for each path (relative, its bytes as latin1) its lines `name=0xvalue`. Those of
- * overlayfs itself are not part of a tree.
- * @param paths these alone, which must be there; all unless given
+ * Runs getfattr(1).
+ * @returns for each path as it names them (its bytes as latin1) its lines `name=0xvalue`; those of overlayfs itself are not part
+ *   of a tree
  */
-async function readAttributes(
-  root: string,
+async function getAttributes(
+  how: readonly string[],
+  places: readonly Buffer[],
   context: Context,
-  paths?: readonly string[],
+  where: { readonly cwd?: string } = {},
 ): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>();
-  const how = ['--physical', '--no-dereference', '-m', '-', '-d', '-e', 'hex'];
-  const [program, args] =
-    paths === undefined
-      ? (['getfattr', ['--recursive', ...how, '.']] as const)
-      : (['xargs', ['--null', '--no-run-if-empty', 'getfattr', ...how, '--']] as const);
+  const options = ['--no-dereference', '-m', '-', '-d', '-e', 'hex', ...how];
+  const { program, args, ...input } = callWithPaths('getfattr', options, places);
   let current: string[] = [];
   const complaints: string[] = [];
   await run(program, args, {
     ...context,
-    cwd: root,
+    ...where,
+    ...input,
+    mayOutlive: true,
     // xargs has 123 where getfattr has 1.
     accept: [0, 1, 123],
     encoding: 'latin1',
-    ...(paths === undefined
-      ? {}
-      : { input: Buffer.from(paths.map((path) => `${path === '' ? '.' : path}\0`).join(''), 'latin1') }),
     onLine: (line, stream) => {
       if (stream === 'stderr') {
         // A SquashFS file in which nothing has an attribute says so of every entry.
@@ -64,7 +62,7 @@ async function readAttributes(
     },
   });
   if (complaints.length > 0) {
-    throw new ReliveError('tool-failed', `getfattr could not read all of ${root}:\n${complaints.join('\n')}`);
+    throw new ReliveError('tool-failed', `getfattr could not read all of a tree:\n${complaints.join('\n')}`);
   }
   return found;
 }
@@ -101,7 +99,7 @@ export function bytesOfPath(root: string, path: string): Buffer {
 /** Reads entries one by one, in the order of the tree: of a file with several names the later ones say so. */
 function entryReader(
   root: string,
-  attributes: ReadonlyMap<string, readonly string[]>,
+  attributesOf: (path: string) => readonly string[] | undefined,
 ): (path: string, status: Stats) => TreeEntry {
   /** By device and inode, the first path of each file that has several. */
   const linked = new Map<string, string>();
@@ -124,7 +122,7 @@ function entryReader(
     mode: status.mode & 0o7777,
     uid: status.uid,
     gid: status.gid,
-    attributes: (attributes.get(path === '' ? '.' : path) ?? []).toSorted().join('\n'),
+    attributes: (attributesOf(path) ?? []).toSorted().join('\n'),
     size: status.isFile() ? status.size : 0,
     time: Math.floor(status.mtimeMs / 1000),
     content: contentOf(path, bytesOfPath(root, path), status),
@@ -137,7 +135,10 @@ export async function readTree(
   found: (entry: TreeEntry) => void,
   context: Context,
 ): Promise<void> {
-  const read = entryReader(root, await readAttributes(root, context));
+  const attributes = await getAttributes(['--recursive', '--physical'], [Buffer.from('.')], context, {
+    cwd: root,
+  });
+  const read = entryReader(root, (path) => attributes.get(path === '' ? '.' : path));
   let count = 0;
   const visit = async (path: string): Promise<void> => {
     if (++count % pauseAfter === 0) {
@@ -171,8 +172,43 @@ export function entryStatus(root: string, path: string): Stats | undefined {
   }
 }
 
+/** Some paths of a tree, in its order. */
+export interface TreePart {
+  readonly root: string;
+  readonly paths: Iterable<string>;
+}
+
+/** Those entries of trees that have one of the paths of each. Which names are one file is told of these alone. */
+export async function readParts(
+  parts: readonly TreePart[],
+  context: Context,
+): Promise<readonly Map<string, TreeEntry>[]> {
+  const there = parts.map(({ root, paths }) =>
+    [...paths].flatMap((path) => {
+      const status = entryStatus(root, path);
+      return status === undefined ? [] : [{ path, status, place: bytesOfPath(root, path) }];
+    }),
+  );
+  const places = there.flat().map(({ place }) => place);
+  const found = places.length === 0 ? undefined : await getAttributes(['--absolute-names'], places, context);
+  const trees: Map<string, TreeEntry>[] = [];
+  for (const [index, { root }] of parts.entries()) {
+    const read = entryReader(root, (path) => found?.get(bytesOfPath(root, path).toString('latin1')));
+    const entries = new Map<string, TreeEntry>();
+    for (const { path, status } of there[index] ?? []) {
+      if (entries.size % pauseAfter === 0) {
+        await setImmediate();
+        context.signal.throwIfAborted();
+      }
+      entries.set(path, read(path, status));
+    }
+    trees.push(entries);
+  }
+  return trees;
+}
+
 /**
- * Those entries of the tree at `root` that have one of these paths. Which names are one file is told of these alone.
+ * Those entries of the tree at `root` that have one of these paths, as `readParts` reads them.
  * @param paths in the order of a tree
  */
 export async function readSome(
@@ -180,25 +216,8 @@ export async function readSome(
   paths: Iterable<string>,
   context: Context,
 ): Promise<Map<string, TreeEntry>> {
-  const there = [...paths].flatMap((path) => {
-    const status = entryStatus(root, path);
-    return status === undefined ? [] : [[path, status] as const];
-  });
-  const attributes = await readAttributes(
-    root,
-    context,
-    there.map(([path]) => path),
-  );
-  const read = entryReader(root, attributes);
-  const entries = new Map<string, TreeEntry>();
-  for (const [path, status] of there) {
-    if (entries.size % pauseAfter === 0) {
-      await setImmediate();
-      context.signal.throwIfAborted();
-    }
-    entries.set(path, read(path, status));
-  }
-  return entries;
+  const [entries] = await readParts([{ root, paths }], context);
+  return entries ?? new Map<string, TreeEntry>();
 }
 
 export interface TreeDigest {

@@ -19,11 +19,13 @@ export interface BootstrapOptions {
   readonly scratch: string;
 }
 
+export const bootstrapName = 'bootstrap';
+
 /** The essential packages and apt, by mmdebstrap or debootstrap, from signed repositories only. */
 export function bootstrapStage(options: BootstrapOptions): Stage {
   const { tool, suite, architecture, packages, sourceDateEpoch } = options;
   return {
-    name: 'bootstrap',
+    name: bootstrapName,
     inputs: { tool, suite, architecture, packages: packageInputs(packages), sourceDateEpoch },
     work: async ({ root }, context) => {
       const source = await options.provide();
@@ -87,7 +89,7 @@ function toolEnvironment({ sourceDateEpoch, scratch }: BootstrapOptions) {
 }
 
 function notes({ emit }: Context) {
-  return (line: string): void => emit({ event: 'note', source: 'bootstrap', message: line });
+  return (line: string): void => emit({ event: 'note', source: bootstrapName, message: line });
 }
 
 /** Files which the tools copy from the build host, and those with the settings that were theirs for the work. */

@@ -2,6 +2,7 @@ import { copyFile, readFile, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
 import { exists, makeDirectories, sha256 } from '../../host/files.ts';
+import { parseXkbNames, xkbNamesFile } from '../../host/xkb.ts';
 import { nearest } from '../../site/nearest.ts';
 import type { Profile } from '../../site/profile.ts';
 import type { AptSource } from '../apt.ts';
@@ -111,26 +112,21 @@ async function setKeyboard(
 
 /** Layouts and variants must be among those that xkb-data lists in the system. */
 async function requireLayouts(root: string, layouts: string, variants: string): Promise<void> {
-  const text = await readFile(join(root, 'usr/share/X11/xkb/rules/base.lst'), 'utf8');
-  const [, ofLayouts = ''] = /^! layout\n([^!]*)/m.exec(text) ?? [];
-  const [, ofVariants = ''] = /^! variant\n([^!]*)/m.exec(text) ?? [];
-  const known = new Set(ofLayouts.split('\n').map((line) => line.trim().split(/\s+/)[0] ?? ''));
+  const names = parseXkbNames(await readFile(join(root, xkbNamesFile), 'utf8'));
   for (const [index, layout] of layouts.split(',').entries()) {
-    refuseUnknown('layout', layout, known);
+    refuseUnknown('layout', layout, [...names.keys()]);
     const variant = variants.split(',')[index] ?? '';
-    const here = ofVariants.split('\n').map((line) => line.trim().split(/\s+/));
-    const names = new Set(here.filter((words) => words[1] === `${layout}:`).map(([name]) => name ?? ''));
-    if (variant !== '') refuseUnknown('variant', variant, names);
+    if (variant !== '') refuseUnknown('variant', variant, names.get(layout) ?? []);
   }
 }
 
-function refuseUnknown(what: 'layout' | 'variant', name: string, known: ReadonlySet<string>): void {
-  if (known.has(name)) return;
+function refuseUnknown(what: 'layout' | 'variant', name: string, known: readonly string[]): void {
+  if (known.includes(name)) return;
   const near = nearest(name, known);
   throw new ReliveError(
     'configuration',
     `keyboard: ${what}: the system has no ${JSON.stringify(name)}${near === undefined ? '' : `; did you mean ${near}?`}`,
-    { hint: '/usr/share/X11/xkb/rules/base.lst of the package xkb-data lists layouts and their variants' },
+    { hint: `/${xkbNamesFile} of the package xkb-data lists layouts and their variants` },
   );
 }
 

@@ -27,11 +27,15 @@ const files = [
 /** What runtime/health reads where the profile lists anything: a line for each, a word and its value. */
 const healthList = 'usr/lib/relive/health.conf';
 
-/** Those of a system that has relive itself; nothing of them is enabled unless the profile says so (pull). */
+/** Those of a system that has relive itself; what fetches images is enabled where the profile says so (pull). */
 const filesBesideRelive = [
   ['live/relive-pull.service', 'usr/lib/systemd/system/relive-pull.service', 0o644],
   ['live/relive-pull.timer', 'usr/lib/systemd/system/relive-pull.timer', 0o644],
+  ['live/relive-switched', 'usr/lib/relive/switched', 0o755],
+  ['live/relive-switched.service', 'usr/lib/systemd/system/relive-switched.service', 0o644],
 ] as const;
+/** Of these, the one that is enabled: it has nothing to do but after relive live switch. */
+const switched = 'relive-switched.service';
 
 /** The paths of relive's own files in a system. */
 export const liveFiles: readonly string[] = files.map(([, target]) => target);
@@ -90,7 +94,8 @@ export async function liveStage({
     },
     work: async ({ root, output, chroot: enter }, context) => {
       const chroot = await enter();
-      const own = (await exists(join(root, 'usr/bin/relive'))) ? [...files, ...filesBesideRelive] : files;
+      const hasRelive = await exists(join(root, 'usr/bin/relive'));
+      const own = hasRelive ? [...files, ...filesBesideRelive] : files;
       for (const [source, target, mode] of own) {
         await makeDirectories(join(root, target, '..'));
         await copyFile(join(runtime, source), join(root, target));
@@ -101,7 +106,11 @@ export async function liveStage({
         await writeFile(join(root, healthList), healthLines(health));
         await lutimes(join(root, healthList), sourceDateEpoch, sourceDateEpoch);
       }
-      const units = ['relive-health.service', ...(pullDaily ? ['relive-pull.timer'] : [])];
+      const units = [
+        'relive-health.service',
+        ...(hasRelive ? [switched] : []),
+        ...(pullDaily ? ['relive-pull.timer'] : []),
+      ];
       await chroot.run('systemctl', ['enable', ...units], { onLine: () => undefined });
       if (await exists(join(root, 'usr/sbin/sshd'))) {
         await chroot.run('systemctl', ['enable', 'relive-ssh-host-keys.service'], {

@@ -19,6 +19,8 @@ export interface PackagesOptions {
   readonly sourceDateEpoch: number;
 }
 
+export const packagesName = 'packages';
+
 /** What of resolved packages decides a stage: not where they came from. */
 export function packageInputs(packages: readonly ResolvedPackage[]): string[] {
   return packages.map(
@@ -32,49 +34,67 @@ const generator = '/usr/sbin/update-initramfs';
 
 /** Installs exactly the resolved packages, by the system's own apt, out of the mirror. */
 export function packagesStage(options: PackagesOptions): Stage {
-  const { packages, wanted, recommends, sourceDateEpoch } = options;
   return {
-    name: 'packages',
-    inputs: { packages: packageInputs(packages), wanted, recommends, sourceDateEpoch },
+    name: packagesName,
+    inputs: installInputs(options),
     work: async ({ chroot: enter }, context) => {
       const chroot = await enter();
-      const environment = await provideRepository(chroot, await options.provide(), options);
-      const apt = async (...args: string[]): Promise<void> => {
-        const lines: string[] = [];
-        try {
-          await chroot.run('apt-get', args, {
-            env: { ...environment, SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
-            onLine: (message) => {
-              lines.push(message);
-              context.emit({ event: 'note', source: 'packages', message });
-            },
-            onStatusLine: progress(context),
-          });
-        } catch (error) {
-          throw withFailedPackages(error, lines);
-        }
-      };
       await writeFile(join(chroot.root, 'etc/kernel-img.conf'), 'do_symlinks = no\n');
-      await holdInitramfs(chroot, true);
-      await apt('update', '--error-on=any');
-      await apt(
-        'install',
-        '--no-remove',
-        '--allow-downgrades',
-        ...['-o', 'APT::Status-Fd=3'],
-        ...packages.map(({ name, version, architecture }) =>
-          // apt knows architecture-independent packages by their bare name.
-          architecture === 'all' ? `${name}=${version}` : `${name}:${architecture}=${version}`,
-        ),
-      );
-      const automatic = packages.map(({ name }) => name).filter((name) => !wanted.includes(name));
-      if (automatic.length > 0) {
-        await chroot.run('apt-mark', ['auto', ...automatic], { env: environment, onLine: () => undefined });
-      }
-      await holdInitramfs(chroot, false);
-      await compareInstalled(chroot, packages);
+      await install(chroot, options.packages, options, context);
     },
   };
+}
+
+/** What decides the system that is there when all packages are installed. */
+export function installInputs({ packages, wanted, recommends, sourceDateEpoch }: PackagesOptions) {
+  return { packages: packageInputs(packages), wanted, recommends, sourceDateEpoch };
+}
+
+/**
+ * Installs packages in a system, which then consists of the resolved ones.
+ * @param missing those of them that it does not have yet
+ */
+export async function install(
+  chroot: Chroot,
+  missing: readonly ResolvedPackage[],
+  options: PackagesOptions,
+  context: Context,
+): Promise<void> {
+  const { packages, wanted, sourceDateEpoch } = options;
+  const environment = await provideRepository(chroot, await options.provide(), options);
+  const apt = async (...args: string[]): Promise<void> => {
+    const lines: string[] = [];
+    try {
+      await chroot.run('apt-get', args, {
+        env: { ...environment, SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
+        onLine: (message) => {
+          lines.push(message);
+          context.emit({ event: 'note', source: packagesName, message });
+        },
+        onStatusLine: progress(context),
+      });
+    } catch (error) {
+      throw withFailedPackages(error, lines);
+    }
+  };
+  await holdInitramfs(chroot, true);
+  await apt('update', '--error-on=any');
+  await apt(
+    'install',
+    '--no-remove',
+    '--allow-downgrades',
+    ...['-o', 'APT::Status-Fd=3'],
+    ...missing.map(({ name, version, architecture }) =>
+      // apt knows architecture-independent packages by their bare name.
+      architecture === 'all' ? `${name}=${version}` : `${name}:${architecture}=${version}`,
+    ),
+  );
+  const automatic = packages.map(({ name }) => name).filter((name) => !wanted.includes(name));
+  if (automatic.length > 0) {
+    await chroot.run('apt-mark', ['auto', ...automatic], { env: environment, onLine: () => undefined });
+  }
+  await holdInitramfs(chroot, false);
+  await compareInstalled(chroot, packages);
 }
 
 async function provideRepository(
@@ -151,7 +171,7 @@ function progress({ emit }: Context) {
     if (percent === undefined) return;
     emit({
       event: 'progress',
-      stage: 'packages',
+      stage: packagesName,
       done: Number(percent),
       total: 100,
       unit: 'percent',

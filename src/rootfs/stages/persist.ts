@@ -2,7 +2,9 @@ import { chmod, copyFile, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { home } from '../../core/home.ts';
 import { entryExists, makeDirectories, sha256 } from '../../host/files.ts';
+import { formatPersistLine, lockedVolumes, persistConfiguration } from '../../site/persistent.ts';
 import type { Profile } from '../../site/profile.ts';
+import { volumeDirectory } from '../../site/volume.ts';
 import type { Chroot } from '../chroot.ts';
 import type { Stage } from '../layers.ts';
 import { placeInside } from '../links.ts';
@@ -20,12 +22,8 @@ const identityFiles = [
   ['persist/relive-identity.path', 'usr/lib/systemd/system/relive-identity.path', 0o644],
 ] as const;
 
-/** What runtime/persist reads of volumes that are locked, where the profile has any: a line for each, as above. */
-const lockedVolumes = 'usr/lib/relive/luks.conf';
 /** What runtime/persist and the initramfs read: the volume and what is kept, then the name that the image gives. */
 const identityConfiguration = 'usr/lib/relive/identity.conf';
-/** What runtime/persist reads: a line for each path, tabs between its fields. */
-const configuration = 'usr/lib/relive/persist.conf';
 /** Below it lies, by its path, what an empty volume gets the first time. */
 const seeds = 'usr/lib/relive/seed';
 
@@ -33,19 +31,6 @@ type Persistent = Profile['persist'][number];
 
 /** Unless the profile says otherwise, a passphrase is waited for so long. */
 const passphraseSeconds = 90;
-
-/** The name of a volume's directory in /volumes. */
-function volumeName({ volume }: Persistent): string {
-  return volume.replace(/^UUID=/, '');
-}
-
-function configurationLine({ path, volume, how, owner, mode, seed, required, grow }: Persistent): string {
-  const fields = [
-    ...[path, volume, how, owner ?? '-', mode ?? '-'],
-    ...[seed ? 'seed' : '-', required ? 'required' : '-', grow ? 'grow' : '-'],
-  ];
-  return `${fields.join('\t')}\n`;
-}
 
 function lockedLine({ volume, key, passphrase, timeout }: Profile['luks'][number]): string {
   const seconds = passphrase === true ? String(timeout ?? passphraseSeconds) : '-';
@@ -77,7 +62,11 @@ export async function persistStage({
     work: async ({ root, chroot: enter }) => {
       const chroot = await enter();
       for (const entry of persist) {
-        await chroot.run('mkdir', ['--parents', dirname(entry.path), `/volumes/${volumeName(entry)}`]);
+        await chroot.run('mkdir', [
+          '--parents',
+          dirname(entry.path),
+          `/volumes/${volumeDirectory(entry.volume)}`,
+        ]);
         if (entry.how === 'link') await linkOut(chroot, entry);
         else if (!(await entryExists(await placeInside(root, entry.path)))) {
           await chroot.run('mkdir', ['--parents', entry.path]);
@@ -88,7 +77,7 @@ export async function persistStage({
         await copyFile(join(home, 'runtime', source), join(root, target));
         await chmod(join(root, target), mode);
       }
-      await writeFile(join(root, configuration), persist.map(configurationLine).join(''));
+      await writeFile(join(root, persistConfiguration), persist.map(formatPersistLine).join(''));
       if (luks.length > 0) await writeFile(join(root, lockedVolumes), luks.map(lockedLine).join(''));
       const units = ['relive-persist.service'];
       if (identity !== undefined) {
@@ -111,5 +100,5 @@ async function linkOut(chroot: Chroot, entry: Persistent): Promise<void> {
     }
     await chroot.run('rm', ['--recursive', '--force', path]);
   }
-  await chroot.run('ln', ['--symbolic', `/volumes/${volumeName(entry)}${path}`, path]);
+  await chroot.run('ln', ['--symbolic', `/volumes/${volumeDirectory(entry.volume)}${path}`, path]);
 }

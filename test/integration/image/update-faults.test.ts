@@ -237,7 +237,7 @@ test('a package whose maintainer script fails: what it said, and nothing publish
     });
     expect([status, last?.['code']]).toEqual([3, 'tool-failed']);
     expect(last?.['message']).toMatch(
-      /^apt-get ended with status 100\n(?: {4}.*\n)* {4}the moon is in the wrong phase\n {4}dpkg: error processing package fails /,
+      /^apt-get ended with status 100\n(?: {4}.*\n)* {4}the moon is in the wrong phase\n(?: {4}.*\n)* {4}dpkg: error processing package fails /,
     );
     const log = /printed is in (.*)$/.exec(String(last?.['hint']))?.[1] ?? '';
     const printed = readFileSync(log, 'utf8');

@@ -376,6 +376,23 @@ describe('repair', () => {
     expect((await site.relive(['mirror', 'verify'])).findings).toEqual([]);
   });
 
+  test('fetches a signed file anew that was changed; leaves it where upstream has no better one', async () => {
+    publishArchive(server.files, 'stable', key, { debs });
+    await site.good(['mirror', 'sync']);
+    const release = 'dists/stable/InRelease';
+    const good = readFileSync(site.at(`test/${release}`));
+    const bad = Buffer.from(good.toString('latin1').replace('Label: Test', 'Label: Best'), 'latin1');
+    writeFileSync(site.at(`test/${release}`), bad);
+    expect((await site.relive(['mirror', 'verify'])).findings).toEqual([`unsigned test/${release}`]);
+    server.files.set(release, bad);
+    expect((await site.relive(['mirror', 'repair'])).status).toBe(3);
+    expect(readFileSync(site.at(`test/${release}`)).equals(bad)).toBe(true);
+    server.files.set(release, good);
+    await site.good(['mirror', 'repair']);
+    expect(readFileSync(site.at(`test/${release}`)).equals(good)).toBe(true);
+    expect((await site.relive(['mirror', 'verify'])).findings).toEqual([]);
+  });
+
   test('what upstream does not have either stays a finding', async () => {
     publishArchive(server.files, 'stable', key, { debs });
     await site.good(['mirror', 'sync']);

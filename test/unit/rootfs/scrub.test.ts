@@ -47,6 +47,29 @@ describe('what tells of the machine or the moment of the build', () => {
   });
 });
 
+/** Accounts of all kinds; the first four without a password have these days. */
+function shadowFile(days: readonly string[]): string {
+  return [
+    `root:*:${days[0]}:0:99999:7:::`,
+    `sshd:!:${days[1]}:0:99999:7:::`,
+    `messagebus:!*:${days[2]}::::::`,
+    `systemd-network:!*:${days[3]}:::::1:`,
+    'admin:$y$j9T$x$y:20100:0:99999:7:::',
+    'guest::20100:0:99999:7:::',
+    'aged:!:20100:0:90:7:::',
+    'must:*:0:0:99999:7:::',
+    '',
+  ].join('\n');
+}
+
+test('accounts without a password have no day of its last change; passwords and rules for their age keep theirs', async () => {
+  const root = temporaryDirectory();
+  write(root, 'etc/shadow');
+  writeFileSync(join(root, 'etc/shadow'), shadowFile(['20100', '20101', '20102', '20103']));
+  await scrub(root);
+  expect(readFileSync(join(root, 'etc/shadow'), 'utf8')).toBe(shadowFile(['', '', '', '']));
+});
+
 test('what belongs to the system stays', async () => {
   const root = temporaryDirectory();
   const paths = [
