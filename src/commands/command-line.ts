@@ -22,12 +22,21 @@ function helpText({ description, examples }: CommandSpec): string {
   return `${more}\nExamples:\n${examples.map(({ command, says }) => `  ${command.padEnd(44)} ${says}`).join('\n')}\n`;
 }
 
+/** The commands that a command line can mean: those of a group alone where it begins with its name, else all. */
+function meant([first]: readonly string[]): readonly CommandSpec[] {
+  const all = [...commands, ...hiddenCommands];
+  if (first === undefined || groups[first] === undefined) return all;
+  return all.filter(({ name }) => name.startsWith(`${first} `));
+}
+
 /**
  * The command line as commander reads it, made from the table. What it cannot read it throws as a CommanderError.
  * @param call gets the command that was called, and with what
+ * @param argv what will be read: what cannot be meant by it is left out; nothing unless given
  */
 export function commandLine(
   call: (spec: CommandSpec, parsed: Omit<Call, 'context' | 'confirm'>) => Promise<void>,
+  argv: readonly string[] = [],
 ): Command {
   const program = withCommonOptions(new Command('relive'))
     .description(summary)
@@ -35,7 +44,7 @@ export function commandLine(
     .showSuggestionAfterError()
     .exitOverride();
   const parents = new Map<string, Command>();
-  for (const spec of [...commands, ...hiddenCommands]) {
+  for (const spec of meant(argv)) {
     const words = spec.name.split(' ');
     const leaf = words.at(-1) ?? spec.name;
     let parent = program;

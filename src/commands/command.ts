@@ -95,15 +95,18 @@ export function manyArguments(call: Call, index: number): readonly string[] {
 }
 
 /**
- * A whole number above zero, or undefined where the option was not given.
+ * A whole number, or undefined where the option was not given.
+ * @param name the option's, in camel case
+ * @param least 1 unless given
  * @throws ReliveError `usage`
  */
-export function numberOption(call: Call, name: string, most: number): number | undefined {
+export function numberOption(call: Call, name: string, most: number, least = 1): number | undefined {
   const text = optionValue(call, name);
   if (text === undefined) return undefined;
-  const value = /^\d{1,9}$/.test(text) ? Number(text) : 0;
-  if (value >= 1 && value <= most) return value;
-  throw new ReliveError('usage', `--${name} ${text}: a whole number from 1 to ${most} is wanted`);
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : -1;
+  if (value >= least && value <= most) return value;
+  const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  throw new ReliveError('usage', `--${flag} ${text}: a whole number from ${least} to ${most} is wanted`);
 }
 
 /** Which of the choices an option names; the table sees to it that it is none else. */

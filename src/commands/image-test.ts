@@ -5,10 +5,8 @@ import { type TestResult, testImage } from '../medium/test.ts';
 import { formatSeconds } from '../report/format.ts';
 import type { CommandResult } from '../report/reporter.ts';
 import { loadSite } from '../site/site.ts';
-import type { Firmware } from '../vm/qemu.ts';
+import { type Firmware, firmwares } from '../vm/qemu.ts';
 import { type Call, choiceOption, numberOption, optionValue, requiredArgument } from './command.ts';
-
-const firmwares: readonly Firmware[] = ['bios', 'uefi', 'uefi32', 'secure-boot', 'shim', 'microsoft'];
 
 /** The words of --firmware. */
 function firmwareOption(call: Call): readonly Firmware[] | undefined {

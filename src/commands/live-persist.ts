@@ -43,11 +43,9 @@ async function list(): Promise<CommandResult> {
 }
 
 async function add(call: Call, path: string, volume: string): Promise<CommandResult> {
-  const { owner, mode, how } = {
-    owner: optionValue(call, 'owner'),
-    mode: optionValue(call, 'mode'),
-    how: optionValue(call, 'how'),
-  };
+  const owner = optionValue(call, 'owner');
+  const mode = optionValue(call, 'mode');
+  const how = optionValue(call, 'how');
   const parsed = persistEntry.safeParse({
     ...{ path, volume, required: call.options['required'] === true, grow: call.options['grow'] === true },
     ...(how === undefined ? {} : { how }),

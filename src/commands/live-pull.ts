@@ -20,6 +20,23 @@ function wantedOf(named: string | undefined, channel: string | undefined, profil
   return { by: 'channel', profile: named ?? profile, channel: channelName(channel) };
 }
 
+/**
+ * An address of a served store without a user and a password: it is shown in lists of processes and in logs.
+ * @throws ReliveError `usage`
+ */
+export function requireAddress(from: string): void {
+  if (!/^https?:\/\/[^/]+/.test(from) || !URL.canParse(from)) {
+    throw new ReliveError('usage', `${JSON.stringify(from)} is no address`, {
+      hint: '--from http://HOST:3143/store',
+    });
+  }
+  const { username, password } = new URL(from);
+  if (username === '' && password === '') return;
+  throw new ReliveError('usage', `${from} has a user or a password in it, which others would see`, {
+    hint: 'put them into /etc/apt/auth.conf or ~/.netrc: machine HOST login USER password WORD (apt_auth.conf(5))',
+  });
+}
+
 export async function run(call: Call): Promise<CommandResult> {
   const { context } = call;
   const named = optionalArgument(call, 0);
@@ -32,11 +49,7 @@ export async function run(call: Call): Promise<CommandResult> {
       hint: 'relive live pull --from http://HOST:3143/store, or "from:" in /etc/relive/live.yaml',
     });
   }
-  if (!/^https?:\/\/[^/]+/.test(from)) {
-    throw new ReliveError('usage', `${JSON.stringify(from)} is no address`, {
-      hint: '--from http://HOST:3143/store',
-    });
-  }
+  requireAddress(from);
   // Whoever names an image wants it; what the channel says is for those who do not.
   const channel = optionValue(call, 'channel') ?? (named === undefined ? configuration.channel : undefined);
   const wanted = wantedOf(named, channel, running.manifest.profile.name);

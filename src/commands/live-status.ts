@@ -5,6 +5,7 @@ import { type Call, optionValue } from './command.ts';
 
 /** More entries than this are for a program, or for --all. */
 const shown = 20;
+const shownInterruptions = 5;
 const signs = { added: '+', removed: '-', changed: '*' } as const;
 const places = {
   none: 'read from the medium',
@@ -22,6 +23,9 @@ function textOf(status: LiveStatus, all: boolean): string {
   const facts = [
     ['image', status.image + (status.parent === null ? '' : `, made on ${status.parent}`)],
     ['since', status.booted],
+    ...(status.switched === null
+      ? []
+      : [['switched', `${status.switched.at}; a restart is into ${status.switched.booted}`]]),
     ...(applied === null
       ? []
       : [['applied', `${applied.image} at ${applied.at}${applied.complete ? '' : ', cut off'}`]]),
@@ -64,6 +68,12 @@ function textOf(status: LiveStatus, all: boolean): string {
       ),
     ),
     ...indented('a restart is wanted', status.restart),
+    ...indented(
+      'interruptions by relive, the last ones',
+      status.interruptions
+        .slice(-shownInterruptions)
+        .map(({ kind, milliseconds }) => `${kind}: ${(milliseconds / 1000).toFixed(1)} s`),
+    ),
   ].join('\n');
 }
 

@@ -19,6 +19,16 @@ function settleOption(call: Call): number | undefined {
   });
 }
 
+/** The seconds of --power-off; undefined for 0, which is to wait for nothing. */
+function powerOffOption(call: Call): number | undefined {
+  const seconds = numberOption(call, 'powerOff', 86_400, 0) ?? bootDefaults.powerOffSeconds;
+  if (seconds > 0) return seconds;
+  if (call.options['pullOut'] !== true) return undefined;
+  throw new ReliveError('usage', '--pull-out: the guest must show that it still powers off', {
+    hint: 'leave --power-off 0 out',
+  });
+}
+
 /** The machine that an image wants, or for an ISO, which does not say, --architecture. */
 function machineFor(call: Call, architecture: string | undefined): Architecture {
   const wanted = choiceOption(call, 'architecture', guestArchitectures);
@@ -60,6 +70,7 @@ export async function run(call: Call): Promise<CommandResult> {
     disks: await disksOf(call),
     cpus: numberOption(call, 'cpus', 255) ?? bootDefaults.cpus,
     timeoutSeconds: numberOption(call, 'timeout', 86_400) ?? bootDefaults.timeoutSeconds,
+    powerOffSeconds: powerOffOption(call),
     log,
     screenshot,
     settleSeconds: settleOption(call),
@@ -85,7 +96,8 @@ export async function run(call: Call): Promise<CommandResult> {
     },
   );
   const { image, accelerator, seconds, powerOffSeconds, clean } = result;
-  const end = clean ? `powered off in ${formatSeconds(powerOffSeconds)}` : 'had to be ended';
+  const unclean = settings.powerOffSeconds === undefined ? 'ended at once' : 'had to be ended';
+  const end = clean ? `powered off in ${formatSeconds(powerOffSeconds)}` : unclean;
   return {
     ok: true,
     data: { ...result, log, screenshot },

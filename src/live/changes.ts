@@ -1,9 +1,8 @@
-import { directoryType, identityOf, parentOf, selectChanged } from '../rootfs/delta.ts';
+import { directoryType, identityOf, linkType, parentOf, selectChanged } from '../rootfs/delta.ts';
 import type { TreeEntry } from '../rootfs/tree.ts';
 import { accountFiles } from './accounts.ts';
 
 const fileType = 0o100000;
-const linkType = 0o120000;
 
 /**
  * Entries by path, in the order of a tree. The content of a file is told for each of its names; which names are one file is told
@@ -81,6 +80,8 @@ export interface ChangeOptions {
   readonly suffix: string;
   /** Why a path is not to be touched, where it is not. */
   readonly exempt: (path: string) => string | undefined;
+  /** Entries that may be absent because their replacing was cut off, and not by hand. */
+  readonly cutOff?: ReadonlySet<string>;
 }
 
 /** What programs make anew from what is there: never worth keeping. */
@@ -160,6 +161,7 @@ export function planChanges(
   const held: string[] = [];
   const handmade = (path: string): boolean => {
     const now = live.get(path);
+    if (now === undefined && options.cutOff?.has(path) === true) return false;
     return !same(now, from.get(path)) && !same(now, to.get(path)) && options.conflicts !== 'theirs';
   };
   /** Whether the directory of a path is one in the running system; of one that is not looked at, it is. */

@@ -9,20 +9,25 @@ import { type Mount, mountAt } from './mounts.ts';
 import { type LivePlaces, livePlaces } from './running.ts';
 
 /** The file system that a store is the top of, which GRUB and the initramfs find; undefined for any other place. */
-async function fileSystemOf(store: string, places: LivePlaces): Promise<Mount | undefined> {
+export async function fileSystemOf(store: string, places: LivePlaces): Promise<Mount | undefined> {
   const mount = await mountAt(store, places);
   return mount?.device.startsWith('/dev/') === true ? mount : undefined;
 }
 
 /** Runs `work` while the file system of a store can be written. */
-async function whileWritable(mount: Mount, context: Context, work: () => Promise<void>): Promise<void> {
+export async function whileWritable(
+  mount: Mount,
+  context: Context,
+  work: () => Promise<void>,
+): Promise<void> {
   const { signal } = context;
   if (mount.options.includes('rw')) return await work();
-  await run('mount', ['-o', 'remount,rw', mount.target], { signal });
+  await run('mount', ['-o', 'remount,rw', mount.target], { signal, mayOutlive: true });
   try {
     await work();
   } finally {
-    await run('mount', ['-o', 'remount,ro', mount.target], { signal: new AbortController().signal });
+    const { signal: fresh } = new AbortController();
+    await run('mount', ['-o', 'remount,ro', mount.target], { signal: fresh, mayOutlive: true });
   }
 }
 

@@ -7,12 +7,16 @@ import type { Context } from '../core/event.ts';
 import { home as ownHome } from '../core/home.ts';
 import { exists, ifThere, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
-import { persistEntry } from '../site/schema.ts';
+import {
+  formatPersistLine,
+  lockedVolumes,
+  type PersistEntry,
+  parsePersistLine,
+  persistConfiguration,
+} from '../site/persistent.ts';
+import { volumeDirectory } from '../site/volume.ts';
 import { mountAt } from './mounts.ts';
 import { type LivePlaces, livePlaces } from './running.ts';
-
-/** What is to be kept, as a profile says it. */
-export type PersistEntry = ReturnType<typeof persistEntry.parse>;
 
 /** A path whose data are on a volume, or should be. */
 export interface KeptPath extends PersistEntry {
@@ -26,8 +30,6 @@ export interface KeptPath extends PersistEntry {
   readonly space: { readonly size: number; readonly free: number } | null;
 }
 
-/** Where runtime/persist/relive-persist reads what is wanted, from the root of the system. */
-const configurations = { image: 'usr/lib/relive/persist.conf', locked: 'usr/lib/relive/luks.conf' } as const;
 /** What `add` has brought, in relive's directory in RAM; of the same form. */
 const addedName = 'persist.conf';
 /** The script, which an image has only where its profile keeps anything. */
@@ -37,33 +39,13 @@ async function linesOf(file: string): Promise<string[]> {
   return ((await ifThere(readFile(file, 'utf8'))) ?? '').split('\n').filter((line) => line !== '');
 }
 
-function entryOf(line: string): PersistEntry {
-  const [path, volume, how, owner, mode, seed, required, grow] = line.split('\t');
-  return persistEntry.parse({
-    ...{ path, volume, how },
-    ...(owner === '-' ? {} : { owner }),
-    ...(mode === '-' ? {} : { mode }),
-    ...{ seed: seed === 'seed', required: required === 'required', grow: grow === 'grow' },
-  });
-}
-
-function lineOf({ path, volume, how, owner, mode, seed, required, grow }: PersistEntry): string {
-  const flags = [seed ? 'seed' : '-', required ? 'required' : '-', grow ? 'grow' : '-'];
-  return `${[path, volume, how, owner ?? '-', mode ?? '-', ...flags].join('\t')}\n`;
-}
-
-/** The name of a volume's directory below /volumes, and of the file that says what became of it. */
-function nameOf(volume: string): string {
-  return volume.replace(/^UUID=/, '');
-}
-
 async function stateOf(volume: string, { home }: LivePlaces): Promise<string> {
-  const [state = 'it was never looked for'] = await linesOf(join(home, 'volumes', nameOf(volume)));
+  const [state = 'it was never looked for'] = await linesOf(join(home, 'volumes', volumeDirectory(volume)));
   return state;
 }
 
 async function spaceOf(volume: string, places: LivePlaces): Promise<KeptPath['space']> {
-  const place = `/volumes/${nameOf(volume)}`;
+  const place = `/volumes/${volumeDirectory(volume)}`;
   if ((await mountAt(place, places)) === undefined) return null;
   const { blocks, bavail, bsize } = await statfs(join(places.root, place));
   return { size: blocks * bsize, free: bavail * bsize };
@@ -74,12 +56,12 @@ async function spaceOf(volume: string, places: LivePlaces): Promise<KeptPath['sp
  * @returns in the order of the profile, then what was added
  */
 export async function keptPaths(places: LivePlaces = livePlaces): Promise<KeptPath[]> {
-  const locked = await linesOf(join(places.root, configurations.locked));
+  const locked = await linesOf(join(places.root, lockedVolumes));
   const encrypted = new Set(locked.map((line) => line.split('\t')[0]));
   const listed = async (file: string, since: KeptPath['since']): Promise<KeptPath[]> =>
     await Promise.all(
       (await linesOf(file)).map(async (line) => {
-        const entry = entryOf(line);
+        const entry = parsePersistLine(line);
         const { volume } = entry;
         return {
           ...entry,
@@ -91,7 +73,7 @@ export async function keptPaths(places: LivePlaces = livePlaces): Promise<KeptPa
       }),
     );
   return [
-    ...(await listed(join(places.root, configurations.image), 'image')),
+    ...(await listed(join(places.root, persistConfiguration), 'image')),
     ...(await listed(join(places.home, addedName), 'added')),
   ];
 }
@@ -152,17 +134,17 @@ export async function addPersistent(
   try {
     const file = join(scratch, addedName);
     // In the way that can be put over what programs have open, and not without the volume.
-    await writeFile(file, lineOf({ ...entry, how: 'bind', required: true }));
+    await writeFile(file, formatPersistLine({ ...entry, how: 'bind', required: true }));
     const failed = await runScript(['add', file], context);
     if (failed !== undefined) {
       const state = await stateOf(volume, places);
       throw new ReliveError(
         'host-unable',
         state === 'ok' ? failed : `${path} cannot be kept: the volume ${volume}: ${state}`,
-        { hint: `a volume is a file system with that label: mkfs.ext4 -L ${nameOf(volume)} DEVICE` },
+        { hint: `a volume is a file system with that label: mkfs.ext4 -L ${volumeDirectory(volume)} DEVICE` },
       );
     }
-    await appendFile(join(places.home, addedName), lineOf(entry));
+    await appendFile(join(places.home, addedName), formatPersistLine(entry));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }

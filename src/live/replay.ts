@@ -20,6 +20,7 @@ import { megabytes } from '../core/megabytes.ts';
 import { explainDiskFull, freeBytes, makeDirectories } from '../host/files.ts';
 import { run } from '../host/process.ts';
 import { directoryType } from '../rootfs/delta.ts';
+import { callWithPaths } from '../rootfs/path-arguments.ts';
 import { bytesOfPath, entryStatus } from '../rootfs/tree.ts';
 import type { Change } from './changes.ts';
 
@@ -36,10 +37,6 @@ export function stagingOf(root: string): string {
   return join(root, stagingName);
 }
 
-function pathList(paths: readonly string[]): Buffer {
-  return Buffer.from(paths.map((path) => `./${path}\0`).join(''), 'latin1');
-}
-
 /**
  * Copies entries that are no directories, with mode, owner, times, extended attributes and the links between them, to the
  * same paths below `target`.
@@ -50,14 +47,16 @@ export async function copyEntries(
   target: string,
   context: Context,
 ): Promise<void> {
+  if (paths.length === 0) return;
   await makeDirectories(target, 0o700);
-  const copy = ['cp', '--archive', '--no-dereference', '--parents', '--target-directory', target, '--'];
-  // In as few calls as may be: names of one file are one in the copy when one call copies them.
-  await run('xargs', ['--null', '--no-run-if-empty', '--max-chars', '1000000', ...copy], {
-    ...context,
-    cwd: root,
-    input: pathList(paths),
-  });
+  const how = ['--archive', '--no-dereference', '--parents', '--target-directory', target];
+  // Names of one file are one in the copy when one call copies them.
+  const { program, args, ...input } = callWithPaths(
+    'cp',
+    how,
+    paths.map((path) => Buffer.from(`./${path}`, 'latin1')),
+  );
+  await run(program, args, { ...context, ...input, cwd: root });
 }
 
 /** The bytes that the content of these changes takes in RAM. */

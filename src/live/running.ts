@@ -5,6 +5,7 @@ import { unescapeOctal } from '../core/octal.ts';
 import { directoryNames, exists, ifThere } from '../host/files.ts';
 import { type Manifest, type ManifestLayer, parseManifest } from '../image/manifest.ts';
 import { listImages, type StoredImage, storePaths } from '../image/store.ts';
+import { volumeDirectory } from '../site/volume.ts';
 import { liveConfiguration } from './configuration.ts';
 import { mountAt } from './mounts.ts';
 
@@ -51,6 +52,8 @@ export interface RunningLayer {
 /** What a machine runs. */
 export interface RunningImage {
   readonly manifest: Manifest;
+  /** What a restart goes back to: the image that the machine was started with, or that a switch has made the default. */
+  readonly booted: string;
   /** The text of the manifest, of which the signed command line has the digest. */
   readonly manifestText: string;
   /** Bottom first. */
@@ -117,7 +120,9 @@ export async function runningImage(places: LivePlaces = livePlaces): Promise<Run
     );
   }
   const layers = manifest.layers.map((layer, index) => ({ layer, directory: stack.lower[index] ?? '' }));
-  return { manifest, manifestText, layers, upper: stack.upper, ram: await ramMode(places) };
+  // runtime/live/relive-switched leaves it there.
+  const booted = (await ifThere(readFile(join(places.home, 'booted'), 'utf8')))?.trim() ?? manifest.image;
+  return { manifest, manifestText, booted, layers, upper: stack.upper, ram: await ramMode(places) };
 }
 
 /** The time of the boot (proc_stat(5), btime). */
@@ -142,7 +147,7 @@ async function isStore(path: string): Promise<boolean> {
 export async function configuredStore(places: LivePlaces = livePlaces): Promise<string | undefined> {
   const { volume } = await liveConfiguration(places.configuration);
   if (volume === undefined) return undefined;
-  const place = `/volumes/${volume.replace(/^UUID=/, '')}`;
+  const place = `/volumes/${volumeDirectory(volume)}`;
   return (await mountAt(place, places)) === undefined ? undefined : join(places.root, place, 'store');
 }
 

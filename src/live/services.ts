@@ -1,9 +1,10 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { systemCode } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
 import { isAbsent } from '../host/files.ts';
 import { run } from '../host/process.ts';
+import { directoryType } from '../rootfs/delta.ts';
 import type { Change } from './changes.ts';
 
 /** A process of this machine, and the files that it has in memory as code. */
@@ -41,6 +42,7 @@ export interface UnitPlan {
 }
 
 const deleted = ' (deleted)';
+const unitDirectory = /^\/(etc|usr\/lib|usr\/local\/lib)\/systemd\/system\//;
 
 /**
  * The files that a process runs code of, in the text of /proc/PID/maps (proc_pid_maps(5)); what was replaced meanwhile is told by its
@@ -48,9 +50,8 @@ const deleted = ' (deleted)';
  */
 export function mappedFiles(maps: string): string[] {
   const files = new Set<string>();
-  for (const line of maps.split('\n')) {
-    const path = /^[0-9a-f]+-[0-9a-f]+ ..x. \S+ \S+ [1-9]\d* +(\/.*)$/.exec(line)?.[1];
-    if (path !== undefined) files.add(path.endsWith(deleted) ? path.slice(0, -deleted.length) : path);
+  for (const [, path = ''] of maps.matchAll(/^[0-9a-f]+-[0-9a-f]+ ..x. \S+ \S+ [1-9]\d* +(\/.*)$/gm)) {
+    files.add(path.endsWith(deleted) ? path.slice(0, -deleted.length) : path);
   }
   return [...files];
 }
@@ -62,17 +63,18 @@ export function unitOfGroup(group: string): string | undefined {
 }
 
 /** All processes that run, but kernel threads. */
-export async function readProcesses(proc = '/proc'): Promise<Running[]> {
+export function readProcesses(proc = '/proc'): Running[] {
   const found: Running[] = [];
-  for (const name of await readdir(proc)) {
+  // Hundreds of files of the kernel's: read one after the other, without a thread for each.
+  for (const name of readdirSync(proc)) {
     if (!/^\d+$/.test(name)) continue;
     const directory = join(proc, name);
     try {
-      const files = mappedFiles(await readFile(join(directory, 'maps'), 'utf8'));
+      const files = mappedFiles(readFileSync(join(directory, 'maps'), 'utf8'));
       if (files.length === 0) continue;
-      const program = await readlink(join(directory, 'exe'));
+      const program = readlinkSync(join(directory, 'exe'));
       files.push(program.endsWith(deleted) ? program.slice(0, -deleted.length) : program);
-      const group = /^0::(.*)$/m.exec(await readFile(join(directory, 'cgroup'), 'utf8'))?.[1] ?? '/';
+      const group = /^0::(.*)$/m.exec(readFileSync(join(directory, 'cgroup'), 'utf8'))?.[1] ?? '/';
       found.push({ pid: Number(name), name: basename(program).replace(deleted, ''), group, files });
     } catch (error) {
       // It ended while we looked.
@@ -102,14 +104,50 @@ export function parseUnits(text: string): Unit[] {
     });
 }
 
-/** All services that systemd knows. */
-export async function readUnits(context: Context): Promise<Unit[]> {
+/** Whether this is configuration of services, of which a package may have it: not a directory, and no list of users. */
+function isConfiguration({ path, before, after, merged }: Change): boolean {
+  return path.startsWith('etc/') && merged !== true && (after ?? before)?.type !== directoryType;
+}
+
+/** Absolute paths of the configuration among these changes. */
+export function configurationPaths(changes: readonly Change[]): string[] {
+  return changes.filter(isConfiguration).map(({ path }) => `/${path}`);
+}
+
+/**
+ * The services that changes can concern, by name or pattern (systemctl(1)): those that have processes, and those whose unit
+ * changes. All that systemd knows where programs change, which a service without a process may have started, or
+ * configuration, which is a package's. systemd takes long to tell of many.
+ */
+export function concernedServices(changes: readonly Change[], processes: readonly Running[]): string[] {
+  const names = new Set(
+    processes.flatMap(({ group }) => unitOfGroup(group) ?? []).filter((name) => name.endsWith('.service')),
+  );
+  for (const change of changes) {
+    const { path, before, after } = change;
+    const absolute = `/${path}`;
+    const program =
+      !/\.so(\.|$)/.test(path) &&
+      [before, after].some(
+        (each) => each !== null && each.type !== directoryType && (each.mode & 0o111) !== 0,
+      );
+    const name = basename(path);
+    const unit = unitDirectory.test(absolute) && /^[\w:.\\@-]+\.service$/.test(name);
+    if (!unit && (program || isConfiguration(change) || unitDirectory.test(absolute))) return ['*.service'];
+    if (unit) names.add(name.replace('@.service', '@*.service'));
+  }
+  return [...names];
+}
+
+/** What systemd knows of these services, by name or pattern. */
+export async function readUnits(names: readonly string[], context: Context): Promise<Unit[]> {
+  if (names.length === 0) return [];
   const properties = ['Id', 'ActiveState', 'Type', 'RefuseManualStop', 'FragmentPath', 'DropInPaths'];
   const started = ['ExecStartPre', 'ExecStart', 'ExecStartPost'];
   const { stdout } = await run(
     'systemctl',
-    ['show', '--no-pager', `--property=${[...properties, ...started].join(',')}`, '*.service'],
-    context,
+    ['show', '--no-pager', `--property=${[...properties, ...started].join(',')}`, '--', ...names],
+    { ...context, mayOutlive: true },
   );
   return parseUnits(stdout);
 }
@@ -152,13 +190,13 @@ export interface Ownership {
 }
 
 /** Reads dpkg's lists for these paths. @param info /var/lib/dpkg/info below the root */
-export async function readOwnership(info: string, wanted: ReadonlySet<string>): Promise<Ownership> {
+export function readOwnership(info: string, wanted: ReadonlySet<string>): Ownership {
   const owners = new Map<string, string[]>();
-  const names = await readdir(info).catch(() => []);
+  const names = wanted.size > 0 && existsSync(info) ? readdirSync(info) : [];
   for (const name of names) {
     if (!name.endsWith('.list')) continue;
     const owner = name.slice(0, -'.list'.length).replace(/:.*$/, '');
-    for (const path of (await readFile(join(info, name), 'utf8')).split('\n')) {
+    for (const path of readFileSync(join(info, name), 'utf8').split('\n')) {
       if (wanted.has(path)) owners.set(path, [...(owners.get(path) ?? []), owner]);
     }
   }
@@ -195,7 +233,6 @@ export interface UnitFacts {
   readonly own: string | undefined;
 }
 
-const unitDirectory = /^\/(etc|usr\/lib|usr\/local\/lib)\/systemd\/system\//;
 const wants = /^\/etc\/systemd\/system\/[^/]+\.target\.(wants|requires)\/([^/]+)$/;
 
 /**
@@ -224,7 +261,7 @@ export function planUnits({ changes, processes, units, ownership, own }: UnitFac
   }
   for (const [path, { after, before }] of paths) {
     if (!path.startsWith('/etc/') || unitDirectory.test(path)) continue;
-    if ((after ?? before)?.type === 0o040000) continue;
+    if ((after ?? before)?.type === directoryType) continue;
     for (const unit of configured(path, active, ownership)) because(unit.id, `${path} changes`);
   }
   const known = new Map(units.map((unit) => [unit.id, unit]));
@@ -304,7 +341,7 @@ export async function tellSystem(
   const failed: string[] = [];
   const attempt = async (program: string, args: readonly string[], accept = [0]): Promise<void> => {
     try {
-      await run(program, args, { ...context, accept });
+      await run(program, args, { ...context, accept, mayOutlive: true });
     } catch (error) {
       context.signal.throwIfAborted();
       const message = error instanceof Error ? error.message : String(error);
@@ -320,11 +357,29 @@ export async function tellSystem(
     await attempt('systemd-tmpfiles', ['--create', ...tasks.tmpfiles], [0, 65, 73]);
   }
   if (tasks.udev) await attempt('udevadm', ['control', '--reload']);
-  for (const { unit } of units.restart) {
-    context.emit({ event: 'note', message: `restarting ${unit}` });
-    await attempt('systemctl', ['restart', '--', unit]);
-  }
-  for (const { unit } of units.start) await attempt('systemctl', ['start', '--', unit]);
+  for (const { unit } of units.restart) context.emit({ event: 'note', message: `restarting ${unit}` });
+  failed.push(...(await ask('restart', units.restart, context)));
+  failed.push(...(await ask('start', units.start, context)));
+  return failed;
+}
+
+/** Has systemd start units, all at once: it knows their order. @returns which did not come up, in words */
+async function ask(
+  what: 'restart' | 'start',
+  units: readonly UnitReason[],
+  context: Context,
+): Promise<string[]> {
+  const names = units.map(({ unit }) => unit);
+  if (names.length === 0) return [];
+  const { stderr, status } = await run('systemctl', [what, '--', ...names], {
+    ...context,
+    mayOutlive: true,
+    accept: [0, 1, 4, 5],
+  });
+  if (status === 0) return [];
+  const wrong = stderr.split('\n').filter((line) => /^(Job for|Failed to|A dependency job)/.test(line));
+  const failed = wrong.length === 0 ? [`systemctl ${what}: status ${status}`] : wrong;
+  for (const message of failed) context.emit({ event: 'warning', message });
   return failed;
 }
 

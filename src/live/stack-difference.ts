@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, type Stats } from 'node:fs';
 import { bytesOfPath, entryStatus } from '../rootfs/tree.ts';
 
 /** A layer whose tree is visible. */
@@ -9,9 +9,10 @@ export interface LayerTree {
 }
 
 /** Calls `found` for each path below (and with) `path`, links not followed. */
-function walk(root: string, path: string, found: (path: string) => void): void {
-  found(path);
-  if (entryStatus(root, path)?.isDirectory() !== true) return;
+function walk(root: string, path: string, found: (path: string, status: Stats | undefined) => void): void {
+  const status = entryStatus(root, path);
+  found(path, status);
+  if (status?.isDirectory() !== true) return;
   for (const name of readdirSync(bytesOfPath(root, path), 'latin1')) {
     walk(root, path === '' ? name : `${path}/${name}`, found);
   }
@@ -48,6 +49,32 @@ export function differingPaths(
   }
   paths.delete('');
   return treeOrder(paths);
+}
+
+/** Which file an entry is: its names have this in common. */
+function fileOf({ dev, ino }: Stats): string {
+  return `${dev}:${ino}`;
+}
+
+/**
+ * These paths and the other names of their files: a name that goes, or becomes another file, was one with names that stay as they
+ * are, where those come before it.
+ */
+export function withAllNames(tree: string, paths: readonly string[]): string[] {
+  /** How many names of each file are not among the paths. */
+  const missing = new Map<string, number>();
+  for (const path of paths) {
+    const status = entryStatus(tree, path);
+    if (status?.isFile() !== true || status.nlink === 1) continue;
+    const file = fileOf(status);
+    missing.set(file, (missing.get(file) ?? status.nlink) - 1);
+  }
+  if (![...missing.values()].some((names) => names > 0)) return [...paths];
+  const all = new Set(paths);
+  walk(tree, '', (path, status) => {
+    if (status?.isFile() === true && missing.has(fileOf(status))) all.add(path);
+  });
+  return treeOrder(all);
 }
 
 /** A slash comes before every byte that a name may have. */

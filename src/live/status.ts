@@ -1,15 +1,16 @@
 import { readdirSync } from 'node:fs';
-import { readFile, statfs } from 'node:fs/promises';
+import { readFile, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
-import { directoryNames } from '../host/files.ts';
+import { directoryNames, ifThere } from '../host/files.ts';
 import type { Manifest, ManifestLayer } from '../image/manifest.ts';
 import { readManifest } from '../image/store.ts';
-import { directoryType, identityOf } from '../rootfs/delta.ts';
+import { directoryType, identityOf, linkType } from '../rootfs/delta.ts';
 import { bytesOfPath, entryStatus, readSome, type TreeEntry } from '../rootfs/tree.ts';
 import { snapshotOf } from './changes.ts';
 import { type Demand, type Disturbance, greatest, kernelDemands, packageDemands } from './disturbance.ts';
+import { type Interruption, interruptions } from './interruption.ts';
 import { currentManifest, type KeptJournal, readJournals } from './journal.ts';
 import {
   bootTime,
@@ -52,6 +53,8 @@ export interface LiveStatus {
   readonly parent: string | null;
   /** When the machine was started. */
   readonly booted: string;
+  /** When all of user space was made new last, and which image a restart goes back to. */
+  readonly switched: { readonly at: string; readonly booted: string } | null;
   /** The image that the system was brought to since, when, and whether that was cut off. */
   readonly applied: { readonly image: string; readonly at: string; readonly complete: boolean } | null;
   readonly ram: RunningImage['ram'];
@@ -71,6 +74,8 @@ export interface LiveStatus {
   readonly volumes: readonly VolumeState[];
   readonly store: string | null;
   readonly newer: readonly NewerImage[];
+  /** How long relive live switch and reboot have interrupted this machine, oldest first. */
+  readonly interruptions: readonly Interruption[];
   /** Why a restart is wanted. */
   readonly restart: readonly string[];
 }
@@ -81,9 +86,6 @@ const work =
 /** What each boot makes: nobody has changed it by hand. */
 const ofBoot =
   /^(etc|var)\/\.updated$|^etc\/(machine-id|resolv\.conf|\.pwd\.lock|ld\.so\.cache|mtab|adjtime)$|^etc\/ssh\/ssh_host_[^/]+$/;
-
-/** S_IFLNK (inode(7)). */
-const linkType = 0o120000;
 
 /** Every entry of the directory that takes what is written, relative to it; no directories that only lead there. */
 function written(upper: string): string[] {
@@ -167,6 +169,12 @@ function isSame(a: TreeEntry, b: TreeEntry): boolean {
   return identityOf(a) === identityOf(b);
 }
 
+/** When the running system was switched to, by what runtime/live/relive-switched leaves. */
+async function lastSwitch({ booted }: RunningImage, { home }: LivePlaces): Promise<LiveStatus['switched']> {
+  const status = await ifThere(stat(join(home, 'image')));
+  return status === undefined ? null : { at: status.mtime.toISOString(), booted };
+}
+
 async function readVolumes({ home }: LivePlaces): Promise<VolumeState[]> {
   const directory = join(home, 'volumes');
   const names = await directoryNames(directory);
@@ -229,6 +237,7 @@ export async function liveStatus(
     image: manifest.image,
     parent: manifest.parent?.image ?? null,
     booted: (await bootTime()).toISOString(),
+    switched: await lastSwitch(running, places),
     applied,
     ram: running.ram,
     layers: manifest.layers.map(({ role, digest, size: bytes }) => ({ role, digest, size: bytes })),
@@ -241,6 +250,7 @@ export async function liveStatus(
     volumes: await readVolumes(places),
     store: store ?? null,
     newer: await readNewer(store, running, currentManifest(running, journals)),
+    interruptions: await interruptions(places),
     restart: restartReasons(last, manifest.image),
   };
 }

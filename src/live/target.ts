@@ -1,20 +1,32 @@
-import { stat } from 'node:fs/promises';
+import { copyFile, readFile, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import type { Context } from '../core/event.ts';
+import { withScratchDirectory } from '../host/anonymous.ts';
 import { digestFile, ifThere } from '../host/files.ts';
 import { verifyDetached } from '../host/gpgv.ts';
-import type { Manifest } from '../image/manifest.ts';
-import { findImage, readManifest, type StoredImage, storePaths } from '../image/store.ts';
-import { mountStack, openSquashfs, unmount } from '../rootfs/stack.ts';
+import { type BootManifest, boots, type Manifest, parseManifest } from '../image/manifest.ts';
+import { findImage, type StoredImage, storePaths } from '../image/store.ts';
+import { kernelMounts } from '../rootfs/readers.ts';
+import {
+  detachAll,
+  type MountRequest,
+  mountAll,
+  openSquashfs,
+  squashfsMount,
+  stackMount,
+} from '../rootfs/stack.ts';
 import { newerImages, type RunningImage } from './running.ts';
 import type { OpenStack } from './transition.ts';
 
-/** An image of which the manifest has been checked. */
+/** An image of which the manifest is authentic, and that this machine can start. */
 export interface Target {
   readonly store: string;
   readonly image: StoredImage;
-  readonly manifest: Manifest;
+  readonly manifest: BootManifest;
+  /** What was parsed, of which the signature is good. */
+  readonly manifestText: string;
 }
 
 /** What the reports call the checking of layers. */
@@ -45,18 +57,37 @@ export async function findTarget(
     );
   }
   const file = join(newest.directory, 'manifest.json');
-  await verifyDetached(file, `${file}.sig`, keys, context);
-  const manifest = await readManifest(newest);
+  const manifestText = await authenticText(file, keys, context);
+  const manifest = parseManifest(manifestText, file);
   if (manifest.image !== newest.name) {
     throw new ReliveError('corrupt', `${file} is the manifest of ${manifest.image}`, {
       hint: `somebody has moved an image to where ${newest.name} belongs`,
     });
   }
-  if (manifest.architecture !== current.architecture || manifest.kernel === null) {
-    const what = manifest.kernel === null ? 'a container' : `for ${manifest.architecture}`;
+  if (manifest.architecture !== current.architecture || !boots(manifest)) {
+    const what = boots(manifest) ? `for ${manifest.architecture}` : 'a container';
     throw new ReliveError('usage', `${newest.name} is ${what}, which this machine does not run`);
   }
-  return { store, image: newest, manifest };
+  return { store, image: newest, manifest, manifestText };
+}
+
+/** The text of a manifest whose signature is good. Copies of both are looked at: what is on a medium may be another one when it is read again. */
+async function authenticText(file: string, keys: string, context: Context): Promise<string> {
+  return await withScratchDirectory(tmpdir(), async (scratch) => {
+    const copy = join(scratch, 'manifest.json');
+    await ifThere(copyFile(file, copy));
+    await ifThere(copyFile(`${file}.sig`, `${copy}.sig`));
+    await verifyDetached(copy, `${copy}.sig`, keys, context, { as: file });
+    return await readFile(copy, 'utf8');
+  });
+}
+
+/** What is thrown where a file of an image is absent, or another one than its manifest says. */
+export function wrongFile(path: string, { name }: StoredImage, isThere: boolean): ReliveError {
+  const fault = isThere ? `not what the manifest of ${name} says` : 'the file is not there';
+  return new ReliveError('corrupt', `${path}: ${fault}`, {
+    hint: 'nothing was changed; bring the image into the store once more',
+  });
 }
 
 /** The layers of an image that the running system does not stand on. */
@@ -69,70 +100,84 @@ export function missingLayers(
 
 /**
  * Checks each layer that the running system does not stand on already, to the last byte: its own were checked by the initramfs.
+ * @param withTrees their hash trees for dm-verity, too
  * @throws ReliveError `corrupt`
  */
 export async function verifyLayers(
   { store, image, manifest }: Target,
   running: Pick<RunningImage, 'layers'>,
   context: Context,
+  withTrees = false,
 ): Promise<void> {
-  const layers = missingLayers(manifest, running);
-  const total = layers.reduce((sum, { size }) => sum + size, 0);
+  const files = missingLayers(manifest, running).flatMap((layer) => [
+    { path: storePaths.layer(store, layer), digest: layer.digest, size: layer.size },
+    ...(withTrees
+      ? [{ path: storePaths.verity(store, layer), digest: layer.verity.digest, size: layer.verity.size }]
+      : []),
+  ]);
+  const total = files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
-  for (const layer of layers) {
-    const file = storePaths.layer(store, layer);
-    const status = await ifThere(stat(file));
-    const digest =
-      status?.size === layer.size ? (await digestFile(file, 'sha256', context.signal)).digest : '';
-    if (digest !== layer.digest) {
-      throw new ReliveError(
-        'corrupt',
-        `${file}: ${status === undefined ? 'the file is not there' : `not what the manifest of ${image.name} says`}`,
-        { hint: 'nothing was changed; bring the image into the store once more' },
-      );
-    }
-    done += layer.size;
-    context.emit({ event: 'progress', stage: verifyStage, done, total, unit: 'bytes', item: file });
+  for (const { path, digest, size } of files) {
+    const status = await ifThere(stat(path));
+    const found = status?.size === size ? (await digestFile(path, 'sha256', context.signal)).digest : '';
+    if (found !== digest) throw wrongFile(path, image, status !== undefined);
+    done += size;
+    context.emit({ event: 'progress', stage: verifyStage, done, total, unit: 'bytes', item: path });
   }
 }
 
+/** A stack to be shown. */
+export interface WantedStack {
+  readonly manifest: Pick<Manifest, 'image' | 'layers'>;
+  /** Where layers that the running system does not stand on are; undefined where none is needed. */
+  readonly store: string | undefined;
+}
+
 /**
- * Shows the tree of a stack for as long as `use` takes. Layers that the running system stands on are not mounted again. Inside
- * a private mount namespace only.
+ * Shows the trees of stacks for as long as `use` takes; of two with the same layers it is one tree. Layers that the running
+ * system stands on are not mounted again. Inside a private mount namespace only.
  * @param scratch a directory for mount points
  */
-export async function withOpenStack<T>(
-  store: string | undefined,
-  manifest: Pick<Manifest, 'image' | 'layers'>,
+export async function withOpenStacks<T>(
+  wanted: readonly WantedStack[],
   running: Pick<RunningImage, 'layers'>,
   scratch: string,
   context: Context,
-  use: (stack: OpenStack) => Promise<T>,
+  use: (stacks: readonly OpenStack[]) => Promise<T>,
 ): Promise<T> {
-  const mounted: string[] = [];
-  try {
+  const directories = new Map(running.layers.map(({ layer, directory }) => [layer.digest, directory]));
+  const requests: MountRequest[] = [];
+  const stacks = new Map<string, OpenStack>();
+  const opened: OpenStack[] = [];
+  for (const { manifest, store } of wanted) {
     const layers: { digest: string; directory: string }[] = [];
-    for (const [index, layer] of manifest.layers.entries()) {
-      const { digest } = layer;
-      const own = running.layers.find((each) => each.layer.digest === digest);
-      if (own !== undefined) layers.push({ digest, directory: own.directory });
-      else if (store === undefined) {
+    for (const layer of manifest.layers) {
+      const { digest, compression } = layer;
+      const directory = directories.get(digest) ?? join(scratch, digest);
+      layers.push({ digest, directory });
+      if (directories.has(digest)) continue;
+      if (store === undefined) {
         throw new ReliveError('not-found', `the layers of ${manifest.image} are in no store at hand`, {
           hint: '--store names the directory of one',
         });
-      } else {
-        const directory = join(scratch, String(index));
-        if (await openSquashfs(storePaths.layer(store, layer), layer.compression, directory, context)) {
-          mounted.push(directory);
-        }
-        layers.push({ digest, directory });
       }
+      directories.set(digest, directory);
+      const file = storePaths.layer(store, layer);
+      if (kernelMounts(compression)) requests.push(squashfsMount(file, directory));
+      else await openSquashfs(file, compression, directory, context);
     }
-    const tree = join(scratch, 'merged');
-    await mountStack({ lower: layers.map(({ directory }) => directory) }, tree, context);
-    mounted.push(tree);
-    return await use({ layers, tree });
+    const key = layers.map(({ digest }) => digest).join(' ');
+    const stack = stacks.get(key) ?? { layers, tree: join(scratch, `merged${stacks.size}`) };
+    if (!stacks.has(key)) {
+      requests.push(stackMount({ lower: layers.map(({ directory }) => directory) }, stack.tree));
+    }
+    stacks.set(key, stack);
+    opened.push(stack);
+  }
+  try {
+    await mountAll(requests, context);
+    return await use(opened);
   } finally {
-    for (const target of mounted.toReversed()) await unmount(target, context);
+    await detachAll(requests.map(({ target }) => target).toReversed(), context);
   }
 }

@@ -3,7 +3,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
 import { directoryType, identityOf, parentOf } from '../rootfs/delta.ts';
-import { bytesOfPath, entryStatus, readSome, type TreeEntry } from '../rootfs/tree.ts';
+import { bytesOfPath, entryStatus, readParts, readSome, type TreeEntry } from '../rootfs/tree.ts';
 import { mergeAccounts } from './accounts.ts';
 import {
   type Change,
@@ -24,7 +24,7 @@ import {
   stagingOf,
   writeChanges,
 } from './replay.ts';
-import { differingPaths, type LayerTree, treeOrder } from './stack-difference.ts';
+import { differingPaths, type LayerTree, treeOrder, withAllNames } from './stack-difference.ts';
 
 /** The system that is changed. */
 export interface LiveSystem {
@@ -48,6 +48,8 @@ export type Accounts = Journal['accounts'];
 /** What a transition would do. */
 export interface Transition extends ChangePlan {
   readonly accounts: Accounts;
+  /** The paths of what it replaces or removes and the image that was booted has not, or not so. */
+  readonly notBooted: ReadonlySet<string>;
 }
 
 /** What is done about programs; nothing where there are none to tell. */
@@ -108,22 +110,20 @@ function below(root: string, path: string): string[] {
   });
 }
 
-/** The entries of the running system at these paths, and all in directories that are to be something else. */
-async function readLive(
+/** The paths of the running system to look at: these, and all in directories that are to be something else. */
+function livePaths(
   root: string,
   paths: readonly string[],
-  to: Snapshot['entries'],
+  becomesDirectory: (path: string) => boolean | undefined,
   suffix: string,
-  context: Context,
-): Promise<Snapshot> {
+): string[] {
   const wanted = new Set(paths.flatMap((path) => [path, `${path}${suffix}`]));
   for (const path of paths) {
-    const after = to.get(path);
-    if (after === undefined || after.type === directoryType) continue;
+    if (becomesDirectory(path) !== false) continue;
     if (entryStatus(root, path)?.isDirectory() !== true) continue;
     for (const each of below(root, path)) wanted.add(each);
   }
-  return snapshotOf(await readSome(root, treeOrder(wanted), context));
+  return treeOrder(wanted);
 }
 
 /** The text of a file of a tree; undefined where it has none. */
@@ -158,44 +158,48 @@ export type ConflictChoice = ChangeOptions['conflicts'];
  * @param conflicts what to do about entries that were changed by hand since the boot
  */
 export async function planTransition(
-  system: Pick<LiveSystem, 'root'>,
+  { root, booted }: Pick<LiveSystem, 'root' | 'booted'>,
   from: OpenStack,
   to: OpenStack,
   conflicts: ConflictChoice,
   context: Context,
 ): Promise<Transition> {
-  const { root } = system;
   const suffix = '.relive-new';
-  const paths = differingPaths(from, to);
+  const paths = withAllNames(from.tree, differingPaths(from, to));
   const exempt = exemptions(root, from.tree);
   const touched = paths.filter((path) => exempt(path) === undefined);
-  const before = snapshotOf(await readSome(from.tree, paths, context));
-  const after = snapshotOf(await readSome(to.tree, paths, context));
-  const live = await readLive(root, touched, after.entries, suffix, context);
-  const plan = planChanges(before, after, live, { conflicts, suffix, exempt });
+  const becomes = (path: string): boolean | undefined => entryStatus(to.tree, path)?.isDirectory();
+  const live = livePaths(root, touched, becomes, suffix);
+  const readings = await readParts(
+    [
+      { root: from.tree, paths },
+      { root: to.tree, paths },
+      { root, paths: live },
+      // Nothing was applied yet: it is the same tree.
+      { root: booted, paths: booted === from.tree ? [] : live },
+    ],
+    context,
+  );
+  const [before, after, now, old] = readings.map((each) => snapshotOf(each));
+  if (before === undefined || after === undefined || now === undefined) throw new TypeError('no tree');
+  const plan = planChanges(before, after, now, { conflicts, suffix, exempt });
   const merged = await mergeAll(root, plan.changes, async (path) => ({
     base: (await textOf(from.tree, path)) ?? '',
     to: (await textOf(to.tree, path)) ?? '',
   }));
-  return { ...plan, ...merged };
+  const image = booted === from.tree ? before : old;
+  return { ...plan, ...merged, notBooted: lacking(image?.entries ?? new Map(), merged.changes) };
 }
 
-/** Which entries cannot be had again from the image that was booted. */
-async function notBooted(
-  booted: string,
-  changes: readonly Change[],
-  context: Context,
-): Promise<readonly Change[]> {
-  const paths = treeOrder(changes.map(({ path }) => path));
-  const { entries } = snapshotOf(await readSome(booted, paths, context));
-  const needed = changes.filter(({ before }) => before !== null && before.type !== directoryType);
-  const names = new Set(
-    needed.flatMap(({ path, before }) => {
-      const entry = entries.get(path);
-      return entry !== undefined && before !== null && identityOf(entry) === identityOf(before) ? [] : [path];
+/** Which entries cannot be had again from the tree of an image. */
+function lacking(image: Snapshot['entries'], changes: readonly Change[]): ReadonlySet<string> {
+  return new Set(
+    changes.flatMap(({ path, before }) => {
+      if (before === null || before.type === directoryType) return [];
+      const entry = image.get(path);
+      return entry !== undefined && identityOf(entry) === identityOf(before) ? [] : [path];
     }),
   );
-  return needed.filter(({ path }) => names.has(path));
 }
 
 /** What a transition takes of the memory, in bytes. */
@@ -220,8 +224,8 @@ export async function beginTransition(
   directory: string,
   context: Context,
 ): Promise<KeptJournal> {
-  const { changes, accounts, conflicts, left } = transition;
-  const lost = await notBooted(system.booted, changes, context);
+  const { changes, accounts, conflicts, left, notBooted } = transition;
+  const lost = changes.filter(({ path }) => notBooted.has(path));
   await requireMemory(memoryOf(transition) + bytesOfChanges(lost, 'before'), system.upper);
   const saved = lost.map(({ path }) => path);
   const journal: Journal = {
@@ -301,6 +305,15 @@ function sideOf(changes: readonly Change[], side: 'before' | 'after'): Snapshot 
   return { entries, sameAs };
 }
 
+/** The paths at which a directory goes before something else comes, or the other way round: there is neither in between. */
+function turning(changes: readonly Change[]): Set<string> {
+  const turns = changes.filter(
+    ({ before, after }) =>
+      before !== null && after !== null && (before.type === directoryType) !== (after.type === directoryType),
+  );
+  return new Set(turns.map(({ path }) => path));
+}
+
 /**
  * Takes a transition back, wherever it is: what it changed becomes what it was before. What was changed by hand since
  * stays, with what it was before beside it. It can be cut off and begun again.
@@ -320,9 +333,15 @@ export async function undoTransition(
   const [from, to] = [sideOf(journal.changes, 'after'), sideOf(journal.changes, 'before')];
   // Where a name was one with another that was not changed, that must be seen, too.
   const others = [...from.sameAs.values(), ...to.sameAs.values()];
-  const live = await readLive(root, [...order, ...others], to.entries, suffix, context);
+  const becomes = (path: string): boolean | undefined => {
+    const entry = to.entries.get(path);
+    return entry === undefined ? undefined : entry.type === directoryType;
+  };
+  const paths = livePaths(root, [...order, ...others], becomes, suffix);
+  const live = snapshotOf(await readSome(root, paths, context));
   const exempt = exemptions(root, root);
-  const plan = planChanges(from, to, live, { conflicts, suffix, exempt });
+  const cutOff = journal.state === 'done' ? new Set<string>() : turning(journal.changes);
+  const plan = planChanges(from, to, live, { conflicts, suffix, exempt, cutOff });
   const lists = new Map(journal.accounts.map((each) => [each.path, each]));
   const merged = await mergeAll(root, plan.changes, async (path) => {
     const list = lists.get(path);

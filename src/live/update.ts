@@ -19,6 +19,8 @@ import {
   storeAtHand,
 } from './running.ts';
 import {
+  concernedServices,
+  configurationPaths,
   ownershipPaths,
   planUnits,
   readOwnership,
@@ -30,7 +32,7 @@ import {
   type UnitPlan,
   unitOfGroup,
 } from './services.ts';
-import { findTarget, missingLayers, type Target, verifyLayers, withOpenStack } from './target.ts';
+import { findTarget, missingLayers, type Target, verifyLayers, withOpenStacks } from './target.ts';
 import {
   beginTransition,
   type ConflictChoice,
@@ -83,10 +85,11 @@ async function ownUnit(): Promise<string | undefined> {
 }
 
 async function unitsFor(changes: readonly Change[], context: Context): Promise<Journal['units']> {
-  const units = await readUnits(context);
-  const configuration = changes.map(({ path }) => `/${path}`).filter((path) => path.startsWith('/etc/'));
-  const ownership = await readOwnership('/var/lib/dpkg/info', ownershipPaths(configuration, units));
-  const processes = await readProcesses();
+  const processes = readProcesses();
+  const units = await readUnits(concernedServices(changes, processes), context);
+  const configuration = configurationPaths(changes);
+  const wanted = configuration.length === 0 ? new Set<string>() : ownershipPaths(configuration, units);
+  const ownership = readOwnership('/var/lib/dpkg/info', wanted);
   return planUnits({ changes, units, ownership, processes, own: await ownUnit() });
 }
 
@@ -95,7 +98,8 @@ function systemdPrograms(context: Context): Programs {
   return {
     plan: async (changes) => await unitsFor(changes, context),
     stop: async ({ stop }) => await stopUnits(stop, context),
-    tell: async (changes, units) => await tellSystem(tasksOf(changes), units, context),
+    tell: async (changes, units) =>
+      await inStage(context, 'services', async () => await tellSystem(tasksOf(changes), units, context)),
   };
 }
 
@@ -117,15 +121,16 @@ async function makePlan(
   running: RunningImage,
   target: Target,
   current: Manifest,
-  stacks: { readonly from: OpenStack; readonly to: OpenStack },
+  stacks: Readonly<Record<'booted' | 'from' | 'to', OpenStack>>,
   conflicts: ConflictChoice,
   places: LivePlaces,
   context: Context,
 ): Promise<UpdatePlan> {
+  const system = { root: places.root, booted: stacks.booted.tree };
   const transition = await inStage(
     context,
     'compare',
-    async () => await planTransition({ root: places.root }, stacks.from, stacks.to, conflicts, context),
+    async () => await planTransition(system, stacks.from, stacks.to, conflicts, context),
   );
   const units = await unitsFor(transition.changes, context);
   const demands: Demand[] = [
@@ -151,15 +156,25 @@ async function makePlan(
   };
 }
 
+/** What runs, and what was applied to it. */
+interface LiveState {
+  readonly running: RunningImage;
+  readonly journals: readonly KeptJournal[];
+}
+
+async function liveState(places: LivePlaces): Promise<LiveState> {
+  const running = await runningImage(places);
+  return { running, journals: await readJournals(running.upper) };
+}
+
 /** Checks the target, shows all trees, makes the plan and hands it to `use`. */
 async function withPlan<T>(
   options: LivePlanOptions,
+  { running, journals }: LiveState,
   places: LivePlaces,
   context: Context,
   use: (opened: Opened) => Promise<T>,
 ): Promise<T> {
-  const running = await runningImage(places);
-  const journals = await readJournals(running.upper);
   const current = currentManifest(running, journals);
   const store = await storeAtHand(options.store, places);
   if (store === undefined) {
@@ -170,19 +185,12 @@ async function withPlan<T>(
   const target = await findTarget(store, options.image, current, await liveKeys(places), context);
   await inStage(context, 'verify', async () => await verifyLayers(target, running, context));
   return await withScratchDirectory(places.home, async (scratch) => {
-    const open = async <R>(
-      manifest: Manifest,
-      name: string,
-      inside: (stack: OpenStack) => Promise<R>,
-    ): Promise<R> => await withOpenStack(store, manifest, running, join(scratch, name), context, inside);
-    return await open(running.manifest, 'booted', async (booted) => {
-      return await open(current, 'from', async (from) => {
-        return await open(target.manifest, 'to', async (to) => {
-          const stacks = { from, to };
-          const plan = await makePlan(running, target, current, stacks, options.conflicts, places, context);
-          return await use({ running, journals, target, to, booted, plan });
-        });
-      });
+    const wanted = [running.manifest, current, target.manifest].map((manifest) => ({ manifest, store }));
+    return await withOpenStacks(wanted, running, scratch, context, async ([booted, from, to]) => {
+      if (booted === undefined || from === undefined || to === undefined) throw new TypeError('no stack');
+      const stacks = { booted, from, to };
+      const plan = await makePlan(running, target, current, stacks, options.conflicts, places, context);
+      return await use({ running, journals, target, to, booted, plan });
     });
   });
 }
@@ -196,7 +204,8 @@ export async function planUpdate(
   context: Context,
   places: LivePlaces = livePlaces,
 ): Promise<UpdatePlan> {
-  return await withPlan(options, places, context, async ({ plan }) => await Promise.resolve(plan));
+  const state = await liveState(places);
+  return await withPlan(options, state, places, context, async ({ plan }) => await Promise.resolve(plan));
 }
 
 /** What was done. */
@@ -214,8 +223,8 @@ export interface Applied {
   readonly next: string;
 }
 
-/** One apply or undo at a time. */
-async function withLock<T>(places: LivePlaces, context: Context, work: () => Promise<T>): Promise<T> {
+/** One apply, undo or switch at a time. */
+export async function withLock<T>(places: LivePlaces, context: Context, work: () => Promise<T>): Promise<T> {
   const lock = await takeLock(join(places.home, 'live.lock'), 'the running system', context, { wait: false });
   try {
     return await work();
@@ -236,20 +245,23 @@ export async function applyUpdate(
   places: LivePlaces = livePlaces,
 ): Promise<Applied> {
   return await withLock(places, context, async () => {
-    const { upper, manifest } = await runningImage(places);
-    const cut = unfinished(await readJournals(upper));
-    if (cut?.journal.state === 'staging') await dropTransition({ root: places.root }, cut);
+    const { running, journals } = await liveState(places);
+    const { booted } = running;
+    const cut = unfinished(journals);
+    const begun = cut?.journal.state === 'staging';
+    if (cut !== undefined && begun) await dropTransition({ root: places.root }, cut);
     else if (cut !== undefined) requireResumable(cut, options.image);
+    const done = { running, journals: begun ? journals.slice(0, -1) : journals };
     const applied =
-      cut === undefined || cut.journal.state === 'staging'
-        ? await applyAnew(options, context, places)
+      cut === undefined || begun
+        ? await applyAnew(options, done, context, places)
         : await resume(cut, options, context, places);
     const { to, store } = applied.journal;
     if (options.asDefault) {
       await makeDefault(store, to, context, places);
       return { ...applied, next: to };
     }
-    return { ...applied, next: await keepBooted(store, manifest.image, context, places) };
+    return { ...applied, next: await keepBooted(store, booted, context, places) };
   });
 }
 
@@ -272,8 +284,14 @@ async function resume(
   return { from, to, resumed: true, journal: cut.journal, plan: undefined, failed };
 }
 
-async function applyAnew(options: LiveUpdateOptions, context: Context, places: LivePlaces): Promise<Brought> {
-  return await withPlan(options, places, context, async ({ running, journals, target, to, booted, plan }) => {
+async function applyAnew(
+  options: LiveUpdateOptions,
+  state: LiveState,
+  context: Context,
+  places: LivePlaces,
+): Promise<Brought> {
+  return await withPlan(options, state, places, context, async (opened) => {
+    const { running, journals, target, to, booted, plan } = opened;
     if (options.asDefault) await requireDefault(target.store, plan.to, places);
     const system = { root: places.root, upper: running.upper, booted: booted.tree };
     const facts = {
@@ -327,7 +345,10 @@ export async function undoUpdate(
       return { from, to, changes: [], conflicts: [], units, failed: [] };
     }
     return await withScratchDirectory(places.home, async (scratch) => {
-      return await withOpenStack(undefined, running.manifest, running, scratch, context, async ({ tree }) => {
+      const wanted = [{ manifest: running.manifest, store: undefined }];
+      return await withOpenStacks(wanted, running, scratch, context, async ([booted]) => {
+        if (booted === undefined) throw new TypeError('no stack');
+        const { tree } = booted;
         const system = { root: places.root, upper: running.upper, booted: tree };
         const undone = await inStage(
           context,
@@ -335,7 +356,7 @@ export async function undoUpdate(
           async () => await undoTransition(system, last, systemdPrograms(context), conflicts, context),
         );
         // It may have been made the default.
-        await keepBooted(last.journal.store, running.manifest.image, context, places);
+        await keepBooted(last.journal.store, running.booted, context, places);
         return { ...undone, from, to };
       });
     });

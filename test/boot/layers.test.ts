@@ -127,7 +127,7 @@ function without({ iso }: Medium, path: string): string {
 
 async function boot(iso: string, log?: string, more: readonly string[] = []): Promise<CommandEnd> {
   const words = log === undefined ? more : ['--log', log, ...more];
-  const end = await runCommand(['vm', iso, '--accel', 'tcg', '--timeout', '600', ...words], {
+  const end = await runCommand(['vm', iso, '--accel', 'tcg', '--cpus', '1', '--timeout', '600', ...words], {
     site: site.directory,
   });
   rmSync(iso, { force: true });

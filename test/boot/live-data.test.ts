@@ -8,6 +8,7 @@ import { type RunningCommand, startCommand, succeed } from '../fixtures/command.
 import { decrypted, luksVolume } from '../fixtures/luks.ts';
 import { MenuMachine } from '../fixtures/menu.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
+import { slowTests } from '../support.ts';
 
 const autologin = `[Service]
 ExecStart=
@@ -293,23 +294,20 @@ describe('data of a machine whose image is in RAM', () => {
     written = await cutOffWriting(machine);
   });
 
-  test.skipIf(process.env['RELIVE_SLOW_TESTS'] === undefined)(
-    'stop the boot where they are required and the key is missing',
-    async () => {
-      for (const file of [diskFile('KEYS'), decrypted(diskFile('SECRET'), master.SECRET)]) {
-        execFileSync('sh', ['-c', `e2fsck -fp ${file} >&2 || [ $? = 1 ]`], { stdio: 'ignore' });
-        expectNumbers(
-          debugfs(file, file === diskFile('KEYS') ? 'cat /srv/keys/numbers' : 'cat /srv/notes/numbers'),
-          written,
-        );
-      }
-      debugfs(diskFile('KEYS'), 'rm /srv/keys/secret.key');
-      const machine = start('KEYS', 'SECRET');
-      await machine.seen(
-        /relive: stopped: the volume SECRET for \/srv\/notes: it is locked: there is no key \/srv\/keys\/secret\.key on KEYS/,
-        300,
+  test.runIf(slowTests)('stop the boot where they are required and the key is missing', async () => {
+    for (const file of [diskFile('KEYS'), decrypted(diskFile('SECRET'), master.SECRET)]) {
+      execFileSync('sh', ['-c', `e2fsck -fp ${file} >&2 || [ $? = 1 ]`], { stdio: 'ignore' });
+      expectNumbers(
+        debugfs(file, file === diskFile('KEYS') ? 'cat /srv/keys/numbers' : 'cat /srv/notes/numbers'),
+        written,
       );
-      expect(await machine.seen(/emergency mode/i, 120)).toMatch(/emergency/i);
-    },
-  );
+    }
+    debugfs(diskFile('KEYS'), 'rm /srv/keys/secret.key');
+    const machine = start('KEYS', 'SECRET');
+    await machine.seen(
+      /relive: stopped: the volume SECRET for \/srv\/notes: it is locked: there is no key \/srv\/keys\/secret\.key on KEYS/,
+      300,
+    );
+    expect(await machine.seen(/emergency mode/i, 120)).toMatch(/emergency/i);
+  });
 });

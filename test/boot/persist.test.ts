@@ -108,7 +108,7 @@ async function boot(profile: string, disks: readonly string[]): Promise<CommandE
   const log = join(temporaryDirectory(), 'console.log');
   const end = await runCommand(
     [
-      ...['vm', profile, '--accel', 'tcg', '--timeout', '900', '--log', log],
+      ...['vm', profile, '--accel', 'tcg', '--cpus', '1', '--timeout', '900', '--log', log],
       ...disks.flatMap((file) => ['--disk', file]),
     ],
     { site: site.directory },

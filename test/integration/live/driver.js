@@ -138,6 +138,11 @@ let cutOff = await attempt(async () => {
   await transitions.finishTransition(system, begun, programs, cutting(cuts.apply));
 });
 const last = async () => (await journals.readJournals(upper)).at(-1);
+/** A directory goes before something else takes its place: this is how a kill between the two leaves it. */
+const between = () => {
+  if (cutOff && cuts.missing !== undefined) rmSync(join(root, cuts.missing), { recursive: true });
+};
+between();
 const resumed = cutOff && !cuts.undoAtOnce;
 if (resumed) await transitions.finishTransition(system, await last(), programs, context);
 const applied = await digest(root);
@@ -149,6 +154,7 @@ const kept = byHand.filter(({ path }) => {
 cutOff = await attempt(
   async () => await transitions.undoTransition(system, await last(), programs, 'beside', cutting(cuts.undo)),
 );
+between();
 if (cutOff) await transitions.undoTransition(system, await last(), programs, 'beside', context);
 const end = await digest(root);
 const differences = [];

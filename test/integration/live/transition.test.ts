@@ -24,7 +24,13 @@ interface Case {
   readonly byHand: readonly ByHand[];
   readonly conflicts: 'beside' | 'theirs' | 'ours';
   /** At which entry it is cut off; undefined: not at all. */
-  readonly cuts: { readonly apply?: number; readonly undo?: number; readonly undoAtOnce: boolean };
+  readonly cuts: {
+    readonly apply?: number;
+    readonly undo?: number;
+    readonly undoAtOnce: boolean;
+    /** What is not there then: it was about to be replaced. */
+    readonly missing?: string;
+  };
 }
 
 interface Outcome {
@@ -141,6 +147,50 @@ describe('the difference of two trees, replayed on a system in memory', () => {
       expect(end.changes).toEqual(['usr/lib/liba.so.1', 'usr/bin/p', 'srv/one', 'etc/a.conf']);
     }
   });
+
+  test.each([
+    ['goes', []],
+    ['becomes another file', [file('srv/two', 1)]],
+  ] as const)(
+    'a name of a file that %s is one with the other again when that is taken back',
+    (_, instead) => {
+      const one: Node = { ...file('srv/one', 0), kind: 'shared' };
+      const two: Node = { ...one, path: 'srv/two' };
+      for (const undo of [undefined, 0]) {
+        const cut = { undoAtOnce: false, ...(undo === undefined ? {} : { undo }) };
+        const how = { byHand: [], conflicts: 'beside', cuts: cut } as const;
+        const end = replay({ before: [one, two], after: [one, ...instead], ...how });
+        expect(end).toMatchObject({ same: true, changes: ['srv/two'], differences: [], back: true });
+      }
+    },
+  );
+
+  test.each(['directory', 'file'] as const)(
+    'can be cut off between a %s and what takes its place',
+    (kind) => {
+      const there = { ...file('opt/x', 0), kind };
+      const other = { ...there, kind: kind === 'file' ? ('directory' as const) : ('file' as const) };
+      // What is made before and behind it.
+      const [before, after] = [
+        [there, file('usr/lib/liba.so.1', 0), file('srv/one', 0)],
+        [other, file('usr/lib/liba.so.1', 1), file('srv/one', 1), file('etc/a.conf', 0)],
+      ];
+      for (const when of [
+        { apply: 0, undoAtOnce: true },
+        { apply: 0, undoAtOnce: false },
+        { undo: 0, undoAtOnce: false },
+      ]) {
+        const end = replay({
+          before,
+          after,
+          byHand: [],
+          conflicts: 'beside',
+          cuts: { ...when, missing: 'opt/x' },
+        });
+        expect(end).toMatchObject({ differences: [], back: true, left: 0 });
+      }
+    },
+  );
 
   test("takes the image's files where that is wanted", () => {
     const byHand = [{ path: 'etc/a.conf', action: 'write', value: 1 }] as const;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Change } from '../../../src/live/changes.ts';
 import {
+  concernedServices,
   mappedFiles,
   parseUnits,
   planUnits,
@@ -179,4 +180,44 @@ test('what changes demand of the system', () => {
     tmpfiles: ['a.conf'],
   });
   expect(tasksOf([changed('usr/lib/udev/rules.d/a.rules')])).toEqual({ ...none, udev: true });
+});
+
+describe('systemd is asked of', () => {
+  const running = [
+    process('/system.slice/nginx.service'),
+    process('/user.slice/session-1.scope'),
+    process('/'),
+  ];
+
+  test('services with processes and those whose unit changes, where only data and libraries do', () => {
+    const unitFile = changed('usr/lib/systemd/system/other@.service');
+    const wanted = added('etc/systemd/system/multi-user.target.wants/third.service');
+    expect(concernedServices([changed(library), unitFile, wanted], running)).toEqual([
+      'nginx.service',
+      'other@*.service',
+      'third.service',
+    ]);
+    expect(concernedServices([changed('opt/data')], [])).toEqual([]);
+    const users: Change = { ...changed('etc/shadow'), merged: true };
+    expect(concernedServices([users], running)).toEqual(['nginx.service']);
+  });
+
+  test.each([
+    ['configuration', changed('etc/nginx/nginx.conf')],
+    ['a drop-in', added('etc/systemd/system/nginx.service.d/more.conf')],
+    [
+      'a program that a service without a process may have started',
+      { path: 'usr/sbin/once', before: null, after: { ...file, path: 'usr/sbin/once', mode: 0o755 } },
+    ],
+    [
+      'a link to one',
+      {
+        path: 'usr/bin/awk',
+        before: { ...file, path: 'usr/bin/awk', type: 0o120000, mode: 0o777 },
+        after: null,
+      },
+    ],
+  ])('all where %s changes', (_, change) => {
+    expect(concernedServices([changed(library), change], running)).toEqual(['*.service']);
+  });
 });
