@@ -72,13 +72,11 @@ const path = join(import.meta.dirname, 'program.cjs');
 const source = readFileSync(path);
 const file = cacheFile(process.argv[2]);
 const cachedData = readCompiled(file, source);
-const script = new Script(
-  `(function (exports, require, __filename, __dirname) { ${source.toString('latin1')}\n})`,
-  {
-    filename: path,
-    ...(cachedData === undefined ? {} : { cachedData }),
-  },
-);
+// A function (tools/bundle.js).
+const script = new Script(source.toString('latin1'), {
+  filename: path,
+  ...(cachedData === undefined ? {} : { cachedData }),
+});
 if (cachedData === undefined || script.cachedDataRejected === true) {
   // At the end: the code of what ran is in it, then.
   process.once('exit', (status) => {

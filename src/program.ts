@@ -84,7 +84,7 @@ async function statusOf(argv: readonly string[]): Promise<number> {
   let status = 0;
   const program = commandLine(async (spec, parsed) => {
     status = await execute(spec, parsed);
-  });
+  }, argv);
   const json = argv.includes('--json');
   const quietOutput = { writeErr: () => undefined };
   for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: c }) => c)]) {

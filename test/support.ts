@@ -7,6 +7,8 @@ import type { Context, WorkEvent } from '../src/core/event.ts';
 
 export const repository = join(import.meta.dirname, '..');
 export const cli = join(repository, 'dist/cli.cjs');
+/** Whether tests are wanted that take long, and of which shorter ones prove nearly as much (CONTRIBUTING.md). */
+export const slowTests = (process.env['RELIVE_SLOW_TESTS'] ?? '') !== '';
 
 /** A directory that is removed when the test has ended. */
 export function temporaryDirectory(): string {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { messageOf, ReliveError, systemCode } from '../core/error.ts';
 
@@ -64,7 +64,6 @@ export function explainRefusal(error: unknown): ReliveError | undefined {
  * @throws ReliveError `usage` where no directory can be made
  */
 export async function makeDirectories(path: string, mode?: number): Promise<void> {
-  const isDirectory = async (): Promise<boolean> => (await ifThere(stat(path)))?.isDirectory() === true;
   try {
     await mkdir(path, { mode });
   } catch (error) {
@@ -72,7 +71,7 @@ export async function makeDirectories(path: string, mode?: number): Promise<void
     if (code === 'ENOENT' && !(await exists(dirname(path)))) {
       await makeDirectories(dirname(path), mode);
       await makeDirectories(path, mode);
-    } else if (!(await isDirectory())) {
+    } else if ((await ifThere(stat(path)))?.isDirectory() !== true) {
       if (code !== 'EEXIST' && code !== 'ENOENT') throw error;
       throw new ReliveError('usage', `cannot make the directory ${path}: ${messageOf(error)}`, {
         hint: 'name one that is there, or whose parent is',
@@ -140,6 +139,14 @@ export async function ifThere<T>(operation: Promise<T>): Promise<T | undefined> 
 /** The names in a directory, sorted; none where there is no directory. */
 export async function directoryNames(path: string): Promise<string[]> {
   return ((await ifThere(readdir(path))) ?? []).toSorted();
+}
+
+/** The text of a regular file; undefined where none is, or something else: a link would lead elsewhere. */
+export async function regularText(
+  path: string,
+  encoding: 'utf8' | 'latin1' = 'utf8',
+): Promise<string | undefined> {
+  return (await ifThere(lstat(path)))?.isFile() === true ? await readFile(path, encoding) : undefined;
 }
 
 /** Whether something is there, a dangling symbolic link not counted. */

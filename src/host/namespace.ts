@@ -100,13 +100,26 @@ export async function enterNamespaces(): Promise<number> {
   return status - statusOffset;
 }
 
-/** Set in the process that runs in a mount namespace of its own: the namespace outside. */
-const mountMarker = 'RELIVE_MOUNTS_OUTSIDE';
+/** Set in the process that runs in a mount namespace of its own: the namespace outside, or whose it is. */
+export const mountMarker = 'RELIVE_MOUNTS_OUTSIDE';
+/** A script that starts relive cannot read the name of its namespace: the parent of both has the same one. */
+export const outsideIsParent = 'parent';
 
-/** Whether this process runs in the mount namespace that `enterMountNamespace` makes. */
+function mountNamespace(of: string | number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${of}/ns/mnt`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether this process runs in a mount namespace of its own, that of `enterMountNamespace` or of the one who started it. */
 export function insideMountNamespace(): boolean {
   const outside = process.env[mountMarker];
-  return outside !== undefined && outside !== readlinkSync('/proc/self/ns/mnt');
+  if (outside === undefined) return false;
+  const own = mountNamespace('self');
+  // Without the parent the first process is the parent.
+  return own !== (outside === outsideIsParent ? (mountNamespace(process.ppid) ?? own) : outside);
 }
 
 /**

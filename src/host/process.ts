@@ -35,6 +35,11 @@ export interface RunOptions {
   readonly onStatusLine?: (line: string) => void;
   /** What the error message calls the program: for `chroot ROOT apt-get`, "apt-get". */
   readonly as?: string;
+  /**
+   * Whether it may go on when relive is killed by SIGKILL, since it ends soon and harms nobody: it is started without the
+   * two programs that tie it to us, in a third of the time.
+   */
+  readonly mayOutlive?: boolean;
 }
 
 export interface RunResult {
@@ -93,14 +98,15 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
 export function start(
   command: string,
   args: readonly string[],
-  options: Pick<RunOptions, 'signal' | 'cwd' | 'env'> & {
+  options: Pick<RunOptions, 'signal' | 'cwd' | 'env' | 'mayOutlive'> & {
     readonly stdin?: 'pipe' | 'ignore';
     /** Gives the program a descriptor 3, a pipe too. */
     readonly statusPipe?: boolean;
   },
 ): ChildProcess {
   options.signal.throwIfAborted();
-  const [program, argv] = dyingWithUs(command, args);
+  const [program, argv] =
+    options.mayOutlive === true ? [requireTool(command), [...args]] : dyingWithUs(command, args);
   const environment: Record<string, string> = baseEnvironment();
   for (const [name, value] of Object.entries(options.env ?? {})) {
     if (value === undefined) delete environment[name];

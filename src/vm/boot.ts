@@ -59,8 +59,8 @@ export interface BootOptions {
   readonly disks: readonly string[];
   /** How long the guest may take until it is healthy. */
   readonly timeoutSeconds: number;
-  /** How long it may take to power off; then it is ended. */
-  readonly powerOffSeconds: number;
+  /** How long it may take to power off; then it is ended. Undefined: nobody waits for that, it is ended at once. */
+  readonly powerOffSeconds: number | undefined;
   /** A file for every byte that the guest prints on its serial console. */
   readonly log: string | undefined;
   /** A PNG file for the screen as it is when the guest has reported, in whichever way. */
@@ -112,7 +112,7 @@ export interface BootResult {
   readonly accelerator: Accelerator;
   /** From the start of QEMU to the health line. */
   readonly seconds: number;
-  /** From the power button to the end of QEMU. */
+  /** From the power button to the end of QEMU; 0 where it was not pressed. */
   readonly powerOffSeconds: number;
   /** Whether the guest switched itself off; else it was ended. */
   readonly clean: boolean;
@@ -320,7 +320,7 @@ export async function acceleratorOf(
 
 /**
  * Boots a medium in a virtual machine, waits until the guest reports itself healthy (`relive: healthy IMAGE` on its
- * serial console), and powers it off.
+ * serial console), and powers it off, unless nobody waits for that.
  *
  * Whatever happens, nothing is left: QEMU dies with us, and the only file it needs for itself, the UEFI variables, has
  * no name.
@@ -391,8 +391,11 @@ export async function bootImage(options: BootOptions, context: Context): Promise
     context.signal.throwIfAborted();
     await Promise.race([options.whileHealthy?.() ?? Promise.resolve(), ended]);
     context.signal.throwIfAborted();
-    if (child.exitCode !== null) {
-      return { healthy: true, image, firmware, accelerator, seconds, powerOffSeconds: 0, clean: true };
+    const result = { healthy: true, image, firmware, accelerator, seconds } as const;
+    if (child.exitCode !== null) return { ...result, powerOffSeconds: 0, clean: true };
+    if (options.powerOffSeconds === undefined) {
+      await monitor.quit();
+      return { ...result, powerOffSeconds: 0, clean: false };
     }
     context.emit({ event: 'stage', stage: powerOffStage, state: 'start' });
     const pressed = performance.now();
@@ -412,7 +415,7 @@ export async function bootImage(options: BootOptions, context: Context): Promise
         hint: 'systemd-logind or acpid must run in the guest for the power button to work',
       });
     }
-    return { healthy: true, image, firmware, accelerator, seconds, powerOffSeconds, clean };
+    return { ...result, powerOffSeconds, clean };
   } finally {
     if (guest !== undefined && guest.child.exitCode === null && guest.child.signalCode === null) {
       endGroup(guest.child);

@@ -15,6 +15,7 @@ import { addTinyImage, type GuestArchitecture, makeTinyStore, type TinyStore } f
 import { debianKeyring, hostArchive } from '../fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../fixtures/signing.ts';
 import { freshSite, removeSite } from '../fixtures/site.ts';
+import { slowTests } from '../support.ts';
 
 let key: SigningKey;
 beforeAll(() => {
@@ -47,7 +48,13 @@ async function boot(
     context,
     async (iso) => {
       expect(iso.architecture).toBe(architecture);
-      const settings = { ...bootDefaults, memoryMib: 512, powerOffSeconds: 1, timeoutSeconds: 240 };
+      const settings = {
+        ...bootDefaults,
+        cpus: 1,
+        memoryMib: 512,
+        powerOffSeconds: undefined,
+        timeoutSeconds: 240,
+      };
       return await bootImage(
         { ...settings, medium: iso.file, image: iso.image, architecture, ...options },
         context,
@@ -119,7 +126,7 @@ test('a medium with images for three kinds of machines starts each of them', asy
   const start = async (architecture: GuestArchitecture, image: string): Promise<BootResult> =>
     await bootImage(
       {
-        ...{ ...bootDefaults, memoryMib: 512, powerOffSeconds: 1, timeoutSeconds: 240 },
+        ...{ ...bootDefaults, cpus: 1, memoryMib: 512, powerOffSeconds: undefined, timeoutSeconds: 240 },
         ...{ medium: disk, scratchMedium: true, image, architecture, accelerator: 'tcg' },
       },
       recordingContext(),
@@ -134,10 +141,9 @@ test('a medium with images for three kinds of machines starts each of them', asy
 });
 
 /** Emulated from the first package to the login: half an hour each on two cores. The guests above have Debian's kernels, too. */
-const slow = (process.env['RELIVE_SLOW_TESTS'] ?? '') !== '';
 const minutes = 60_000;
 
-describe.runIf(slow).each(['arm64', 'armhf'] as const)('a whole image for %s', (architecture) => {
+describe.runIf(slowTests).each(['arm64', 'armhf'] as const)('a whole image for %s', (architecture) => {
   test(
     'is built here, and comes up',
     async () => {

@@ -58,7 +58,7 @@ boot:
   // The lock may ask for the program that makes such an initrd.
   await succeed(['build', algorithm], { site: site.directory });
   const log = join(temporaryDirectory(), 'console.log');
-  const words = ['--accel', 'tcg', '--timeout', '600', '--log', log];
+  const words = ['--accel', 'tcg', '--cpus', '1', '--power-off', '0', '--timeout', '600', '--log', log];
   const end = await runCommand(['vm', algorithm, ...words], { site: site.directory });
   expect(end).toMatchObject({ status: 0, last: { event: 'result', ok: true } });
   expect(readFileSync(log, 'utf8')).not.toMatch(/corrupted|I\/O error|decompression failed/i);

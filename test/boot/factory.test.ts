@@ -16,14 +16,14 @@ import {
   writeProfile,
 } from '../fixtures/factory.ts';
 import { removeSite, type TestSite } from '../fixtures/site.ts';
-import { recordingContext } from '../support.ts';
+import { recordingContext, slowTests } from '../support.ts';
 
 /**
  * In emulation this takes a quarter of an hour on two cores: it runs where KVM does, or when RELIVE_SLOW_TESTS is set.
  * test/integration/factory.test.ts proves the same in the image's tree, without its kernel.
  */
 const accelerator = await chooseAccelerator('auto', recordingContext());
-const wanted = accelerator === 'kvm' || (process.env['RELIVE_SLOW_TESTS'] ?? '') !== '';
+const wanted = accelerator === 'kvm' || slowTests;
 const minutes = 60_000;
 
 /** Builds at boot; the boot is healthy only when that went well. */

@@ -69,7 +69,10 @@ afterAll(() => {
 async function boot(): Promise<CommandEnd & { readonly console: string }> {
   const log = join(temporaryDirectory(), 'console.log');
   const end = await runCommand(
-    ['vm', iso, '--accel', 'tcg', '--net', 'user', '--timeout', '400', '--log', log],
+    [
+      ...['vm', iso, '--accel', 'tcg', '--net', 'user', '--timeout', '400', '--log', log],
+      ...['--cpus', '1', '--power-off', '0'],
+    ],
     { site: site.directory },
   );
   return { ...end, console: readFileSync(log, 'utf8') };

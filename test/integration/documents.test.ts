@@ -33,6 +33,8 @@ const notRun: Readonly<Record<string, string>> = {
   'live plan': 'wants a system that an image has started: test/integration/live',
   'live apply': 'wants a system that an image has started: test/integration/live',
   'live undo': 'wants a system that an image has started: test/integration/live',
+  'live switch': 'wants a system that an image has started: test/boot/live.test.ts',
+  'live reboot': 'wants a system that an image has started: test/boot/live.test.ts',
   'live pull': 'wants a system that an image has started: test/integration/serve.test.ts',
   'live persist': 'wants a system that an image has started: test/boot/live-data.test.ts',
 };

@@ -48,6 +48,8 @@ describe('wrong usage ends with status 2', () => {
     [['doctor', 'superfluous'], 'too many arguments'],
     [['doctor', '--site'], 'argument missing'],
     [['vm', 'demo', '--settle', '9'], '--settle says when the picture is taken'],
+    [['vm', 'demo', '--power-off', 'no'], '--power-off no: a whole number from 0 to 86400 is wanted'],
+    [['vm', 'demo', '--power-off', '0', '--pull-out'], 'the guest must show that it still powers off'],
     [[], 'Usage: relive'],
   ])('%j', async (args, says) => {
     const { status, stderr } = await relive(args);

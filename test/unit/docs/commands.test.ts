@@ -1,27 +1,6 @@
-import { CommanderError } from 'commander';
 import { describe, expect, test } from 'vitest';
-import { commandLine } from '../../../src/commands/command-line.ts';
 import { commands } from '../../../src/commands/table.ts';
-import { callsIn, documentedCalls } from '../../fixtures/documents.ts';
-
-/** The command that a line calls, and its options; what is wrong with it otherwise. */
-async function parsed(words: readonly string[]): Promise<string> {
-  let called = 'no command';
-  const program = commandLine(async (spec) => {
-    called = spec.name;
-    await Promise.resolve();
-  });
-  for (const each of [program, ...program.commands, ...program.commands.flatMap((group) => group.commands)]) {
-    each.configureOutput({ writeErr: () => undefined, writeOut: () => undefined });
-  }
-  try {
-    await program.parseAsync(words, { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? 'help' : error.message;
-  }
-  return called;
-}
+import { calledCommand, callsIn, documentedCalls } from '../../fixtures/documents.ts';
 
 const names = new Set(['help', ...commands.map(({ name }) => name)]);
 
@@ -47,9 +26,9 @@ test('calls are found in code blocks', () => {
 });
 
 test('what commander refuses is seen', async () => {
-  expect(await parsed(['image', 'list', '--nothing'])).toMatch(/unknown option/);
-  expect(await parsed(['image', 'show'])).toMatch(/missing required argument/);
-  expect(await parsed(['imagine'])).toMatch(/unknown command/);
+  expect(await calledCommand(['image', 'list', '--nothing'])).toMatch(/unknown option/);
+  expect(await calledCommand(['image', 'show'])).toMatch(/missing required argument/);
+  expect(await calledCommand(['imagine'])).toMatch(/unknown command/);
 });
 
 describe('every call in the documents is one that relive takes', () => {
@@ -60,13 +39,13 @@ describe('every call in the documents is one that relive takes', () => {
   });
 
   test.each(calls)('$where relive $words', async ({ words }) => {
-    expect(names).toContain(await parsed(words));
+    expect(names).toContain(await calledCommand(words));
   });
 
   // Whoever looks for a command in the documents finds it.
   test('and every command is in them', async () => {
     const called = new Set<string>();
-    for (const { words } of calls) called.add(await parsed(words));
+    for (const { words } of calls) called.add(await calledCommand(words));
     expect(commands.map(({ name }) => name).filter((name) => !called.has(name))).toEqual([]);
   });
 });
