@@ -1,6 +1,7 @@
 /**
- * `npm run chaos -- --site DIR --hours N [--seed N]`: faults at random, for as long as wanted, on copies of a site that has an
- * image: work killed, disks that are full, bits that flip. Each fault has an outcome that is allowed; any other stops the
+ * `npm run chaos -- --site DIR --hours N [--seed N] [--only WORD]`: faults at random, for as long as wanted, on copies of a site that has an
+ * image: work killed, disks that are full, bits that flip; and on a mirror and a running
+ * system of its own. `--only` takes the faults that have the word in their names. Each fault has an outcome that is allowed; any other stops the
  * campaign with status 1, and leaves everything as it was then. Root is wanted for the disks that are full.
  */
 import { execFileSync, spawn } from 'node:child_process';
@@ -13,20 +14,29 @@ import {
   openSync,
   readdirSync,
   readSync,
+  realpathSync,
   rmSync,
   statSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { numbersOf } from './chaos-random.js';
+import { releaseOf, startUpstream } from './chaos-upstream.js';
 
 const tell = (line) => process.stderr.write(`${line}\n`);
 const { values } = parseArgs({
-  options: { site: { type: 'string' }, hours: { type: 'string', default: '1' }, seed: { type: 'string' } },
+  options: {
+    only: { type: 'string', default: '' },
+    site: { type: 'string' },
+    hours: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+  },
 });
 if (values.site === undefined || !(Number(values.hours) > 0)) {
-  tell('usage: npm run chaos -- --site DIR --hours N [--seed N]; the site must have an image');
+  tell('usage: npm run chaos -- --site DIR --hours N [--seed N] [--only WORD]; the site must have an image');
   process.exit(2);
 }
 const from = resolve(values.site);
@@ -35,22 +45,15 @@ const seed = Number(values.seed ?? Date.now() % 2 ** 31);
 const cli = join(import.meta.dirname, '../dist/cli.cjs');
 const work = mkdtempSync(join(tmpdir(), 'relive-chaos-'));
 
-/** mulberry32: the same numbers for the same seed. */
-let state = seed;
-function random() {
-  state = (state + 0x6d2b79f5) | 0;
-  let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-  mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-  return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-}
+const random = numbersOf(seed);
 const below = (limit) => Math.floor(random() * limit);
 const oneOf = (list) => list[below(list.length)];
 
-/** Runs relive; with `killAfter` it gets SIGKILL after so many milliseconds, together with all that it started. */
-async function relive(site, args, killAfter) {
+/** Runs a program of ours; with `killAfter` it gets SIGKILL after so many milliseconds, together with all that it started. */
+async function node(args, cwd, killAfter) {
   return await new Promise((done) => {
-    const child = spawn(process.execPath, [cli, ...args, '--site', site, '--json'], {
-      cwd: site,
+    const child = spawn(process.execPath, args, {
+      cwd,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -68,6 +71,9 @@ async function relive(site, args, killAfter) {
     });
   });
 }
+
+const relive = async (site, args, killAfter) =>
+  await node([cli, ...args, '--site', site, '--json'], site, killAfter);
 
 class Wrong extends Error {}
 async function must(site, args, ...allowed) {
@@ -143,6 +149,59 @@ await undisturbed(
 );
 await undisturbed('import', async () => await must(copyOf('far', false), ['image', 'import', bundle], 0));
 await undisturbed('iso', async () => await must(origin, ['image', 'export', image, '--iso'], 0));
+
+/** A site with nothing but a mirror, of an upstream that changes. */
+const upstream = await startUpstream(work, random);
+const mirrored = join(work, 'mirrored');
+const repository = join(mirrored, 'mirror/test');
+mkdirSync(mirrored);
+const described = { url: [upstream.url], suites: ['stable'], components: ['main'], architectures: ['amd64'] };
+writeFileSync(
+  join(mirrored, 'relive.yaml'),
+  JSON.stringify({
+    version: 1,
+    repositories: { test: { ...described, signedBy: upstream.keyring, select: 'all' } },
+  }),
+);
+/** The mirror is what upstream is, whole. */
+async function mirrorIsWell() {
+  if (releaseOf(repository)?.equals(upstream.release()) !== true)
+    throw new Wrong('the mirror does not have what upstream has');
+  await must(mirrored, ['mirror', 'verify'], 0);
+}
+await undisturbed('mirror', async () => await must(mirrored, ['mirror', 'sync'], 0));
+
+/** A step of a live apply. */
+const modules = join(import.meta.dirname, '../build/modules');
+const system = join(work, 'system');
+async function apply(step, killAfter) {
+  const program = join(import.meta.dirname, 'chaos-apply.js');
+  const { status, output } = await node(
+    [program, modules, system, step, String(below(2 ** 31))],
+    work,
+    killAfter,
+  );
+  if (killAfter === undefined && status !== 0)
+    throw new Wrong(`${step} of the system: status ${status}\n${output}`);
+  return output;
+}
+async function systemIs(which) {
+  const seen = JSON.parse(await apply('look'));
+  if (!seen[which]) throw new Wrong(`the system is not the ${which} tree: ${JSON.stringify(seen)}`);
+  return seen;
+}
+/** A system in memory, for as long as `does` takes; where that fails it stays as it is. */
+async function withSystem(does) {
+  mkdirSync(system, { recursive: true });
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', system]);
+  await apply('prepare');
+  await does();
+  execFileSync('umount', ['--recursive', system]);
+}
+await withSystem(async () => {
+  await undisturbed('apply', async () => await apply('apply'));
+  await undisturbed('undo', async () => await apply('undo'));
+});
 const moment = (name) => below(Math.ceil((lengths.get(name) ?? 1000) * 1.1));
 
 let far = copyOf('far', false);
@@ -225,14 +284,94 @@ const faults = {
   },
 };
 
+/** Faults of a mirror. */
+Object.assign(faults, {
+  /** A sync is killed at any moment, of a mirror that is there or from nothing: clients see what was, or what is, whole. */
+  'mirror sync killed': async () => {
+    if (below(2) === 0) rmSync(join(mirrored, 'mirror'), { recursive: true });
+    const before = releaseOf(repository);
+    upstream.advance();
+    await relive(mirrored, ['mirror', 'sync'], moment('mirror'));
+    const seen = releaseOf(repository);
+    if (seen !== undefined) {
+      if (before?.equals(seen) !== true && !seen.equals(upstream.release()))
+        throw new Wrong('the mirror is neither what it was nor what upstream is');
+      // Packages that came and whose index is not published yet are in no index.
+      const output = await must(mirrored, ['mirror', 'verify'], 0, 1);
+      const kinds = output.match(/(?<="event":"finding","kind":")[a-z-]+/g) ?? [];
+      if (kinds.some((kind) => kind !== 'unreferenced'))
+        throw new Wrong(`a killed sync did harm:\n${output}`);
+    }
+    await must(mirrored, ['mirror', 'sync'], 0);
+    await mirrorIsWell();
+  },
+  /** The disk of a new mirror is full, whatever its size: nothing of it is published, and with room it goes on. */
+  'disk of the mirror full': async () => {
+    const place = join(mirrored, 'mirror');
+    rmSync(place, { recursive: true });
+    mkdirSync(place);
+    const kilobytes = 64 + below(Math.floor(upstream.size() / 1024) - 64);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${kilobytes}k`, 'tmpfs', place]);
+    try {
+      const output = await must(mirrored, ['mirror', 'sync'], 3);
+      if (!output.includes('"disk-full"'))
+        throw new Wrong(`another error than disk-full with ${kilobytes} kB:\n${output.slice(-2000)}`);
+      if (releaseOf(repository) !== undefined) throw new Wrong('half a mirror is published');
+      execFileSync('mount', ['-o', 'remount,size=1g', place]);
+      await must(mirrored, ['mirror', 'sync'], 0);
+      await mirrorIsWell();
+    } finally {
+      execFileSync('umount', [place]);
+    }
+    await must(mirrored, ['mirror', 'sync'], 0);
+  },
+  /** A bit of what upstream signed or of a package flips: verification names it, repair mends it. */
+  'bit of the mirror': async () => {
+    const published = filesBelow(realpathSync(join(repository, 'dists/stable')));
+    const packages = upstream.paths().map((path) => join(repository, path));
+    const { what } = flip(oneOf(below(2) === 0 ? published : packages));
+    const output = await must(mirrored, ['mirror', 'verify'], 1);
+    if (!output.includes('"finding"')) throw new Wrong(`nothing was found: ${what}`);
+    await must(mirrored, ['mirror', 'repair'], 0);
+    await mirrorIsWell();
+  },
+});
+
+/** Faults of a running system, which was booted with the first tree and is brought to the second. */
+Object.assign(faults, {
+  /** An apply is killed, some times in a row, and finished; then its undo is, and finished. */
+  'apply and undo killed': async () => {
+    await withSystem(async () => {
+      for (let times = below(4); times > 0; times -= 1) await apply('apply', moment('apply'));
+      await apply('apply');
+      await systemIs('second');
+      for (let times = below(4); times > 0; times -= 1) await apply('undo', moment('undo'));
+      await apply('undo');
+      if ((await systemIs('first')).left > 0) throw new Wrong('a journal is left');
+    });
+  },
+  /** An apply that was killed is taken back at once, and made anew. */
+  'apply killed, taken back': async () => {
+    await withSystem(async () => {
+      await apply('apply', moment('apply'));
+      await apply('undo');
+      if ((await systemIs('first')).left > 0) throw new Wrong('a journal is left');
+      await apply('apply');
+      await systemIs('second');
+    });
+  },
+});
+
 /** What was tried, how often. */
 const counts = Object.fromEntries(Object.keys(faults).map((name) => [name, 0]));
+const wanted = Object.keys(faults).filter((name) => name.includes(values.only));
+if (wanted.length === 0) throw new Error(`no fault has ${values.only} in its name`);
 const begun = Date.now();
 let status = 0;
 tell(`seed ${seed}, image ${image}, in ${work}`);
 try {
   while (Date.now() < until) {
-    const name = oneOf(Object.keys(faults));
+    const name = oneOf(wanted);
     await faults[name]();
     counts[name] += 1;
   }
@@ -249,5 +388,6 @@ tell(
     2,
   ),
 );
+upstream.close();
 if (status === 0) rmSync(work, { recursive: true, force: true });
 process.exitCode = status;
