@@ -144,6 +144,8 @@ function addressesOf(
 interface Pending {
   readonly index: SelectedIndex;
   readonly left: readonly ReleaseFile[];
+  /** Why the first of its forms cannot be had: the one that upstream has if it has any, so it tells most. */
+  readonly failure: ReliveError | undefined;
 }
 
 /**
@@ -162,7 +164,7 @@ async function fetchIndices(
   const every = repository.compressions === 'all';
   const fetched: FetchedIndex[] = [];
   const have = new Set<string>();
-  let pending: Pending[] = selected.map((index) => ({ index, left: index.forms }));
+  let pending: Pending[] = selected.map((index) => ({ index, left: index.forms, failure: undefined }));
   while (pending.length > 0) {
     const requests = new Map<string, DownloadRequest>();
     const asked: { readonly index: SelectedIndex; readonly file: ReleaseFile; readonly target: string }[] =
@@ -202,15 +204,16 @@ async function fetchIndices(
     const failed = new Map(failures.map(({ request, error }) => [request.target, error]));
     for (const { index, file, target } of asked) if (!failed.has(target)) take(index, file, target);
     const lacking: Pending[] = [];
-    for (const { index, left } of pending) {
+    for (const { index, left, failure } of pending) {
       if (have.has(index.plain)) continue;
-      const tried = new Set(asked.filter((one) => one.index === index).map(({ file }) => file));
+      const mine = asked.filter((one) => one.index === index);
+      const error = failure ?? mine.map(({ target }) => failed.get(target)).find((each) => each !== undefined);
+      const tried = new Set(mine.map(({ file }) => file));
       const others = left.filter((file) => !tried.has(file));
       if (others.length > 0) {
-        lacking.push({ index, left: others });
+        lacking.push({ index, left: others, failure: error });
         continue;
       }
-      const error = asked.flatMap((one) => (one.index === index ? (failed.get(one.target) ?? []) : []))[0];
       if (error === undefined) continue;
       if (index.required) throw error;
       context.emit({
