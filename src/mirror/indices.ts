@@ -207,7 +207,8 @@ async function fetchIndices(
     for (const { index, left, failure } of pending) {
       if (have.has(index.plain)) continue;
       const mine = asked.filter((one) => one.index === index);
-      const error = failure ?? mine.map(({ target }) => failed.get(target)).find((each) => each !== undefined);
+      const error =
+        failure ?? mine.map(({ target }) => failed.get(target)).find((each) => each !== undefined);
       const tried = new Set(mine.map(({ file }) => file));
       const others = left.filter((file) => !tried.has(file));
       if (others.length > 0) {

@@ -239,6 +239,19 @@ describe('mirror sync', () => {
     expect((await site.relive(['mirror', 'sync'])).result).toMatchObject({ code: 'download-failed' });
   });
 
+  test('of an index of another day the error tells the form that upstream has', async () => {
+    publishArchive(server.files, 'stable', key, { serve: ['.xz'] });
+    for (const path of [...server.files.keys()])
+      if (path.includes('/binary-amd64/by-hash/')) server.files.delete(path);
+    server.files.set('dists/stable/main/binary-amd64/Packages.xz', Buffer.from('of yesterday'));
+    const { result } = await site.relive(['mirror', 'sync']);
+    expect(result).toMatchObject({
+      code: 'download-failed',
+      message: expect.stringMatching(/binary-amd64\/Packages\.xz: it has 12 bytes where \d+ are expected/),
+      hint: expect.stringContaining('in the middle of an update'),
+    });
+  });
+
   test('closure brings indices, and no packages', async () => {
     publishArchive(server.files, 'stable', key);
     site.configure({ test: { select: 'closure' } });
