@@ -46,8 +46,8 @@ describe('relive doctor in a bare Debian 13', () => {
       .map((line) => JSON.parse(line) as Line);
   const installed = (): Set<string> => new Set(root.run("dpkg-query -W -f '${Package}\\n'").split('\n'));
 
-  beforeAll(async () => {
-    root = await trixieRoot();
+  beforeAll(() => {
+    root = trixieRoot();
     root.run('apt-get -q -y install --no-install-recommends nodejs');
   });
   afterAll(() => root.remove());

@@ -178,8 +178,8 @@ describe('completion', () => {
 
 describe('installed by apt in a fresh Debian 13', () => {
   let root: TrixieRoot;
-  beforeAll(async () => {
-    root = await trixieRoot();
+  beforeAll(() => {
+    root = trixieRoot();
     root.run('apt-get --yes --quiet --no-install-recommends install /deb/*.deb', { '/deb': join(deb, '..') });
   });
   afterAll(() => root.remove());

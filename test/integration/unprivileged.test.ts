@@ -2,10 +2,9 @@ import { chownSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CommandEnd, runCommand } from '../fixtures/command.ts';
+import { throughNobody } from '../fixtures/nobody.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 
-/** nobody, without any group. */
-const through = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'];
 let site: TestSite;
 let home: string;
 
@@ -23,7 +22,12 @@ beforeAll(async () => {
 afterAll(() => removeSite(site));
 
 const asNobody = async (...args: readonly string[]): Promise<CommandEnd> =>
-  await runCommand(args, { site: site.directory, cwd: site.directory, through, env: { HOME: home } });
+  await runCommand(args, {
+    site: site.directory,
+    cwd: site.directory,
+    through: throughNobody,
+    env: { HOME: home },
+  });
 
 describe('without root', () => {
   // SECURITY.md lists these.

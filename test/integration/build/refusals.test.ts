@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type CommandEnd, runCommand, stagesOf } from '../../fixtures/command.ts';
 import { hostArchive } from '../../fixtures/host-archive.ts';
+import { throughNobody } from '../../fixtures/nobody.ts';
 import { type BuiltSite, builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 import { relive } from '../../support.ts';
 
@@ -44,13 +45,11 @@ function everything(): string[] {
 }
 
 describe('without root', () => {
-  const asNobody = ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', '--'];
-
   test('says so before it does anything', async () => {
     // It could write everywhere in the site.
     execFileSync('chmod', ['--recursive', 'a+rwX', join(site.directory, '..')]);
     const before = everything();
-    const { status, last, stderr } = await build(...asNobody);
+    const { status, last, stderr } = await build(...throughNobody);
     expect({ status, stderr }).toEqual({ status: 2, stderr: '' });
     expect(last).toMatchObject({
       event: 'error',
@@ -64,7 +63,7 @@ describe('without root', () => {
   test("a path that is another one's is named", async () => {
     execFileSync('chmod', ['a+rX', join(site.directory, '..'), site.directory]);
     rmSync(join(site.directory, 'keys'), { recursive: true, force: true });
-    const { last } = await runCommand(['keys', 'create'], { site: site.directory, through: asNobody });
+    const { last } = await runCommand(['keys', 'create'], { site: site.directory, through: throughNobody });
     expect(last).toMatchObject({
       code: 'usage',
       message: expect.stringContaining(`${join(site.directory, 'keys')}: permission denied`),
@@ -72,7 +71,10 @@ describe('without root', () => {
   });
 
   test('images can be listed and verified', async () => {
-    const { status } = await runCommand(['image', 'verify'], { site: built.directory, through: asNobody });
+    const { status } = await runCommand(['image', 'verify'], {
+      site: built.directory,
+      through: throughNobody,
+    });
     expect(status).toBe(0);
   });
 });

@@ -19,6 +19,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { type CommandEnd, runCommand, startCommand, succeed } from '../../fixtures/command.ts';
 import { containing } from '../../fixtures/expecting.ts';
 import { addTinyImage, makeTinyStore, type TinyStore } from '../../fixtures/guest.ts';
+import { throughNobody } from '../../fixtures/nobody.ts';
 import { makeSigningKey, type SigningKey } from '../../fixtures/signing.ts';
 import { temporaryDirectory } from '../../support.ts';
 
@@ -520,7 +521,7 @@ describe('a store of exFAT', () => {
     const nobody = {
       site,
       env: { HOME: '/nonexistent' },
-      through: ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--'],
+      through: throughNobody,
     };
     for (const command of [
       ['create', `${disk}.2`, '--filesystem', 'exfat'],
@@ -609,7 +610,7 @@ test('without root: a disk file is made, brought up to date and checked, and is 
   const nobody = {
     site,
     env: { HOME: '/nonexistent' },
-    through: ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--'],
+    through: throughNobody,
   };
   await succeed(['medium', 'create', disk, '--size', '512M', '--volume', 'DATA:64M'], nobody);
   expect(debugfs(disk, 'stat /images/tiny/20261122.01/vmlinuz')).toMatch(/User: +0 +Group: +0/);
