@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { addBox } from '../../fixtures/box.ts';
 import { type CommandEnd, runCommand, stagesOf, startCommand, succeed } from '../../fixtures/command.ts';
 import { freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 import { relive } from '../../support.ts';
@@ -12,21 +13,21 @@ beforeAll(async () => {
 });
 afterAll(() => removeSite(site));
 
-const stages = ['bootstrap', 'packages', 'files', 'configure', 'live'];
+const stages = ['bootstrap', 'packages', 'files', 'configure'];
 
-async function build(): Promise<CommandEnd> {
-  return await runCommand(['build', 'demo', '--offline'], { site: site.directory });
+async function build(profile = 'box'): Promise<CommandEnd> {
+  return await runCommand(['build', profile, '--offline'], { site: site.directory });
 }
 
-async function imageNames(): Promise<string[]> {
+async function imageNames(profile = 'box'): Promise<string[]> {
   const { last } = await runCommand(['image', 'list'], { site: site.directory });
   const { images } = last as unknown as { images: readonly { name: string }[] };
-  return images.map(({ name }) => name);
+  return images.map(({ name }) => name).filter((name) => name.startsWith(`${profile}-`));
 }
 
 /** How a build went with the stages of the system: `packages cached`. */
 function systemStages(end: CommandEnd): string[] {
-  return stagesOf(end).filter((line) => stages.includes(line.split(' ')[0] ?? ''));
+  return stagesOf(end).filter((line) => [...stages, 'live'].includes(line.split(' ')[0] ?? ''));
 }
 
 describe('two builds at once', () => {
@@ -36,18 +37,22 @@ describe('two builds at once', () => {
     rmSync(join(home, live), { recursive: true });
     const first = startCommand(['build', 'demo', '--offline'], { site: site.directory });
     await first.line(({ stage, state }) => stage === 'live' && state === 'start');
-    const second = await build();
+    const second = await build('demo');
     const ended = await first.ended;
     expect([ended.status, second.status]).toEqual([0, 0]);
     const waits = second.lines.find(({ event }) => event === 'warning');
     expect(waits?.['message']).toMatch(/^the stage live is in use by "relive build demo .*; waiting for it$/);
     expect(systemStages(second).at(-1)).toBe('live cached');
     expect(second.last).toMatchObject({ unchanged: true, image: ended.last?.['image'] });
-    expect(await imageNames()).toEqual([ended.last?.['image']]);
+    expect(await imageNames('demo')).toEqual([ended.last?.['image']]);
   });
 });
 
 describe('a second build', () => {
+  beforeAll(async () => {
+    await addBox(site);
+  });
+
   test('with nothing changed takes every stage from the cache and makes no image', async () => {
     const before = await imageNames();
     const end = await build();
@@ -56,7 +61,7 @@ describe('a second build', () => {
     expect(systemStages(end)).toEqual(stages.map((stage) => `${stage} cached`));
     expect(stagesOf(end).filter((line) => line.startsWith('pack '))).toEqual([]);
     expect(await imageNames()).toEqual(before);
-    const { stdout } = await relive(['build', 'demo', '--offline', '--site', site.directory]);
+    const { stdout } = await relive(['build', 'box', '--offline', '--site', site.directory]);
     expect(stdout).toContain(`nothing changed since ${before[0] ?? ''}`);
   });
 
@@ -71,7 +76,6 @@ describe('a second build', () => {
       'packages cached',
       'files start',
       'configure start',
-      'live start',
     ]);
     const next = String(end.last?.['image']);
     expect(await imageNames()).toEqual([next, ...before]);
@@ -82,7 +86,7 @@ describe('a second build', () => {
   test('image diff names that file, and nothing else', async () => {
     const [next, before] = await imageNames();
     const page = join(site.directory, 'diff.html');
-    const end = await runCommand(['image', 'diff', 'demo', '--html', page], { site: site.directory });
+    const end = await runCommand(['image', 'diff', 'box', '--html', page], { site: site.directory });
     expect(end.status).toBe(1);
     expect(end.last).toMatchObject({
       ...{ event: 'result', ok: false, from: before, to: next, packages: [], units: [] },
@@ -91,14 +95,14 @@ describe('a second build', () => {
     const { facts } = end.last as unknown as { facts: { name: string }[] };
     expect(facts.map(({ name }) => name)).toEqual(expect.arrayContaining(['base layer', 'tree']));
     expect(readFileSync(page, 'utf8')).toContain('<td>/etc/issue</td>');
-    const text = await relive(['image', 'diff', 'demo', '--site', site.directory]);
+    const text = await relive(['image', 'diff', 'box', '--site', site.directory]);
     expect(text.stdout).toMatch(/^files:\n {2}\* \/etc\/issue {2}\(content; \d+ -> \d+ bytes\)\n$/m);
     const same = await runCommand(['image', 'diff', next ?? '', next ?? ''], { site: site.directory });
     expect(same.last).toMatchObject({ ok: true, facts: [], files: [] });
   });
 
   test('after a change of what is packed only packs', async () => {
-    const profile = join(site.directory, 'profiles/demo.yaml');
+    const profile = join(site.directory, 'profiles/box.yaml');
     writeFileSync(profile, readFileSync(profile, 'utf8').replace(/^version: \d+/m, 'version: 2'));
     const end = await build();
     expect(systemStages(end)).toEqual(stages.map((stage) => `${stage} cached`));
@@ -108,19 +112,19 @@ describe('a second build', () => {
     expect(timings.map(({ stage }) => stage)).toEqual([...stages, 'pack', 'prove', 'seal', 'total']);
     const seconds = timings.map((each) => each.seconds);
     expect(seconds.at(-1)).toBeGreaterThanOrEqual(seconds.slice(0, -1).reduce((sum, each) => sum + each));
-    const { last } = await runCommand(['image', 'show', 'demo'], { site: site.directory });
+    const { last } = await runCommand(['image', 'show', 'box'], { site: site.directory });
     expect(last?.['manifest']).toMatchObject({ profile: { version: 2 } });
     expect(last?.['timings']).toEqual(timings);
   });
 
   test('a damaged layer of the same content is not published again', async () => {
     const [newest] = await imageNames();
-    const { last } = await runCommand(['image', 'show', 'demo'], { site: site.directory });
+    const { last } = await runCommand(['image', 'show', 'box'], { site: site.directory });
     const { manifest } = last as unknown as { manifest: { layers: { digest: string }[] } };
-    const layer = join(site.store, 'live', `${manifest.layers[1]?.digest.slice(0, 16) ?? ''}.squashfs`);
+    const layer = join(site.store, 'live', `${manifest.layers[0]?.digest.slice(0, 16) ?? ''}.squashfs`);
     const good = readFileSync(layer);
     writeFileSync(layer, Buffer.alloc(good.length));
-    const profile = join(site.directory, 'profiles/demo.yaml');
+    const profile = join(site.directory, 'profiles/box.yaml');
     const text = readFileSync(profile, 'utf8');
     writeFileSync(profile, text.replace(/^version: \d+/m, 'version: 3'));
     const end = await build();
@@ -143,7 +147,7 @@ test('what a run that was cut off has left is removed', async () => {
   for (const path of leftovers) mkdirSync(path, { recursive: true });
   const orphan = join(site.store, 'live/0123456789abcdef.squashfs');
   writeFileSync(orphan, 'of no image');
-  const profile = join(site.directory, 'profiles/demo.yaml');
+  const profile = join(site.directory, 'profiles/box.yaml');
   writeFileSync(profile, readFileSync(profile, 'utf8').replace(/^version: \d+/m, 'version: 4'));
   expect((await build()).status).toBe(0);
   for (const path of [...leftovers, orphan]) expect(() => readFileSync(path)).toThrow('ENOENT');
