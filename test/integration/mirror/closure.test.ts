@@ -42,7 +42,9 @@ afterAll(() => {
 });
 
 function poolFiles(): string[] {
-  return ['debian', 'debian-security'].flatMap((name) =>
+  // After a point release the security archive may have none of the packages.
+  const names = ['debian', 'debian-security'].filter((name) => site.has(`${name}/pool`));
+  return names.flatMap((name) =>
     readdirSync(site.at(`${name}/pool`), { recursive: true, encoding: 'utf8' })
       .filter((path) => path.endsWith('.deb'))
       .map((path) => `${name}/pool/${path}`),
