@@ -7,6 +7,7 @@ import { findTarget, withMedium } from '../../../src/medium/target.ts';
 import { runCommand, succeed } from '../../fixtures/command.ts';
 import { recordingContext } from '../../fixtures/context.ts';
 import { addTinyImage, makeTinyStore, type TinyStore } from '../../fixtures/guest.ts';
+import { throughNobody } from '../../fixtures/nobody.ts';
 import { makeSigningKey, type SigningKey } from '../../fixtures/signing.ts';
 import { temporaryDirectory } from '../../support.ts';
 
@@ -63,9 +64,11 @@ test('the menu of a medium, by whoever may read it; what is damaged has its reas
   chmodSync(work, 0o755);
   chmodSync(disk, 0o444);
   const before = sha256(readFileSync(disk));
-  const through = ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', '--'];
   execFileSync('chmod', ['-R', 'a+rX', site]);
-  const { status, last, lines } = await runCommand(['medium', 'menu', disk], { site, through });
+  const { status, last, lines } = await runCommand(['medium', 'menu', disk], {
+    site,
+    through: throughNobody,
+  });
   expect(status).toBe(1);
   expect(last).toMatchObject({
     entries: [

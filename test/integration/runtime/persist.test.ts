@@ -184,7 +184,8 @@ function fullVolume(work: string): string {
   });
   const place = join(work, 'place');
   mkdirSync(place);
-  const fill = `mount -o loop ${disk} ${place} && ! cat /dev/zero 2>&1 >${place}/filler; umount ${place}`;
+  // More than once: what was set aside for the first file is free when that is on the disk.
+  const fill = `mount -o loop ${disk} ${place} && for n in 1 2 3 4; do cat /dev/zero >${place}/filler$n; sync; done; umount ${place}`;
   execFileSync('unshare', ['--mount', '--', 'sh', '-c', fill], { stdio: 'ignore' });
   return disk;
 }

@@ -3,6 +3,7 @@ import { chownSync, cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:f
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Line, runCommand } from '../../fixtures/command.ts';
+import { throughNobody } from '../../fixtures/nobody.ts';
 import { builtSite, freshSite, removeSite, type TestSite } from '../../fixtures/site.ts';
 
 let site: TestSite;
@@ -48,16 +49,7 @@ test('the shipped profile has nothing to find fault with, and all of it was look
 
 test('without a network, and without root', async () => {
   execFileSync('chmod', ['a+rx', join(site.directory, '..')]);
-  const through = [
-    'unshare',
-    '--net',
-    '--',
-    'setpriv',
-    '--reuid=nobody',
-    '--regid=nogroup',
-    '--clear-groups',
-    '--',
-  ];
+  const through = ['unshare', '--net', '--', ...throughNobody];
   const { status, lines } = await runCommand(['profile', 'check', 'demo'], { site: site.directory, through });
   expect(status).toBe(0);
   expect(lines.filter(({ event }) => event === 'warning')).toEqual([]);
