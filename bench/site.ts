@@ -1,7 +1,8 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Manifest, parseManifest } from '../src/image/manifest.ts';
 
 export const cli = join(import.meta.dirname, '../dist/cli.cjs');
 export const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '2');
@@ -74,4 +75,11 @@ export function newSite(work: string): string {
   timed([process.execPath, cli, 'init', site]);
   timed([process.execPath, cli, 'keys', 'create', '--site', site]);
   return site;
+}
+
+/** The manifest of the newest image. */
+export function newest(site: string, profile: string): Manifest {
+  const images = join(site, 'store/images', profile);
+  const file = join(images, readdirSync(images).toSorted().at(-1) ?? '', 'manifest.json');
+  return parseManifest(readFileSync(file, 'utf8'), file);
 }

@@ -5,7 +5,6 @@ import {
   lstatSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -13,10 +12,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { layerFile, type Manifest, parseManifest } from '../src/image/manifest.ts';
+import { layerFile, type Manifest } from '../src/image/manifest.ts';
 import { measureLiveBuild } from './live-build.ts';
 import { comparison, isAsked, part, type Report, say } from './report.ts';
-import { cli, least, newSite, relive, rounds, sh, type Took, timed } from './site.ts';
+import { cli, least, newest, newSite, relive, rounds, sh, type Took, timed } from './site.ts';
 import { addUpgrades, securityPackages, takeUpgrades, type Upgrades } from './upgrades.ts';
 
 /*
@@ -26,13 +25,6 @@ import { addUpgrades, securityPackages, takeUpgrades, type Upgrades } from './up
  * takes to read than one that is flat.
  * Environment: RELIVE_BENCH_ROUNDS (2), of the whole way; RELIVE_BENCH_PARTS (machine,stack,browser,live-build; the last one takes some minutes).
  */
-
-/** The manifest of the newest image. */
-function newest(site: string, profile: string): Manifest {
-  const images = join(site, 'store/images', profile);
-  const file = join(images, readdirSync(images).toSorted().at(-1) ?? '', 'manifest.json');
-  return parseManifest(readFileSync(file, 'utf8'), file);
-}
 
 type Layer = Manifest['layers'][number];
 
