@@ -207,14 +207,23 @@ async function started(): Promise<LiveMachine> {
   return machine;
 }
 
+/** Writes GRUB's block on the medium of the guest. */
+async function writeEnvironment(
+  machine: LiveMachine,
+  environment: Parameters<typeof formatEnvironment>[0],
+): Promise<void> {
+  const text = Buffer.from(formatEnvironment(environment)).toString('base64');
+  await machine.succeed(
+    `mount -o remount,rw /run/live/medium; base64 --decode >/run/live/medium/grubenv <<<${text}; mount -o remount,ro /run/live/medium; sync`,
+  );
+}
+
 test.runIf(slowTests)(
   'an image started by kexec that is not healthy is left by way of the firmware, after its last trial',
   async () => {
     const machine = await started();
-    const spent = formatEnvironment({ relive_good: one, relive_trial: two, relive_tries: '2' });
-    await machine.succeed(
-      `echo ${two} >/srv/notes/failing; mount -o remount,rw /run/live/medium; base64 --decode >/run/live/medium/grubenv <<<${Buffer.from(spent).toString('base64')}; mount -o remount,ro /run/live/medium; sync`,
-    );
+    await machine.succeed(`echo ${two} >/srv/notes/failing`);
+    await writeEnvironment(machine, { relive_good: one, relive_trial: two, relive_tries: '2' });
     expect(await relive(machine, 'reboot')).toMatchObject({ status: 0, image: two, trial: true });
     await machine.seen(new RegExp(`relive: unhealthy ${two}: /usr/local/bin/works ended with status 1`));
     await machine.seen(/relive: it is on trial: restarting in 10 s/);
@@ -222,6 +231,49 @@ test.runIf(slowTests)(
     await machine.healthy(one);
     expect(await block(machine)).toContain(`relive_good=${one}\n`);
     expect(await relive(machine, 'status')).toMatchObject({ status: 0, image: one });
+  },
+);
+
+test.runIf(slowTests)(
+  'an image started by kexec whose kernel panics has its last trial by way of the firmware, and is left then',
+  async () => {
+    const machine = await started();
+    await machine.succeed(`echo ${two} >/srv/notes/panicking`);
+    await writeEnvironment(machine, { relive_good: one, relive_trial: two, relive_tries: '1' });
+    expect(await relive(machine, 'reboot')).toMatchObject({ status: 0, image: two, trial: true });
+    await machine.seen(/Kernel panic - not syncing: sysrq triggered crash/);
+    // The second trial was counted before the kernel was started: GRUB counts on.
+    await machine.seen(new RegExp(`relive: ${two}: trial 3 of 3`));
+    await machine.seen(/Kernel panic - not syncing: sysrq triggered crash/);
+    await machine.seen(new RegExp(`relive: ${two} did not come up in 3 trials: back to ${one}`));
+    await machine.healthy(one);
+    expect(await block(machine)).toBe(`relive_good=${one}\nrelive_trial=${two}\nrelive_tries=3\n`);
+    expect(await relive(machine, 'status')).toMatchObject({ status: 0, image: one });
+  },
+);
+
+test.runIf(slowTests)(
+  'a restart behind a switch is into the image that was booted, and the medium remembers nothing of the other one',
+  async () => {
+    const machine = await started();
+    expect(await block(machine)).toBe(`relive_good=${one}\n`);
+    const remembered = `relive_good=${one}\nrelive_next=${one}\n`;
+    await bring(machine, `switch ${two}`, 'switch', two);
+    expect(await block(machine)).toBe(remembered);
+    expect(await relive(machine, 'status')).toMatchObject({ image: two, switched: { booted: one } });
+    // Not healthy either: a switch is no trial.
+    await machine.succeed(`echo ${two} >/srv/notes/failing`);
+    expect(await relive(machine, `switch ${two}`)).toMatchObject({ status: 0, image: two, next: one });
+    await machine.seen(new RegExp(`relive: unhealthy ${two}: /usr/local/bin/works ended with status 1`));
+    expect(await block(machine)).toBe(remembered);
+
+    await machine.succeed('systemctl --no-block reboot');
+    await machine.seen(new RegExp(`relive: loading /images/${one.replace('-', '/')}/vmlinuz`));
+    await machine.healthy(one);
+    expect(await block(machine)).toBe(`relive_good=${one}\n`);
+    expect(await relive(machine, 'status')).toMatchObject({
+      ...{ status: 0, image: one, applied: null, switched: null, newer: [{ image: two }] },
+    });
   },
 );
 
