@@ -35,6 +35,7 @@ import {
 } from '../fixtures/command.ts';
 import { recordingContext } from '../fixtures/context.ts';
 import { addTinyImage } from '../fixtures/tiny-store.ts';
+import { repository } from '../support.ts';
 
 let top: string;
 let site: { readonly directory: string; readonly store: string; readonly keys: string };
@@ -344,6 +345,9 @@ mount --bind /proc $root/proc
 mount --rbind /dev $root/dev
 mount -t tmpfs tmpfs $root/run
 mount -t tmpfs tmpfs $root/tmp
+# It may lie below /tmp.
+mkdir -p $root${repository}
+mount --bind ${repository} $root${repository}
 mkdir -p $root/run/relive $root/run/live/medium $root/etc/relive
 cp records/manifest.json $root/run/relive
 cp records/keys.asc $root/etc/relive

@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   cpSync,
-  existsSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -14,7 +13,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { type CommandEnd, runCommand, startCommand, succeed } from '../../fixtures/command.ts';
@@ -127,7 +126,11 @@ function loopDevice(file: string, sectorSize = 512): string {
     },
   ).trim();
   onTestFinished(() => {
-    if (existsSync(`/sys/block/${basename(name)}/loop`)) execFileSync('losetup', ['--detach', name]);
+    // The test may have given it back, and another test taken it.
+    const ours = execFileSync('losetup', ['--noheadings', '--output', 'NAME', '--associated', file], {
+      encoding: 'utf8',
+    });
+    if (ours.split('\n').includes(name)) execFileSync('losetup', ['--detach', name]);
   });
   return name;
 }
