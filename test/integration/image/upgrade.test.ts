@@ -23,7 +23,7 @@ beforeAll(async () => {
   writeFileSync(profile, text.replace(/^repositories: \[(.*)\]/m, 'repositories: [$1, newer]'));
   appendFileSync(
     join(site.directory, 'relive.yaml'),
-    `  newer:\n    url: [${server.url}]\n    suites: [trixie]\n    components: [main]\n    architectures: [amd64]\n    signedBy: ${key.keyring}\n    select: all\n`,
+    `  newer:\n    url: [${server.url}]\n    suites: [trixie, trixie-security]\n    components: [main]\n    architectures: [amd64]\n    signedBy: ${key.keyring}\n    select: all\n`,
   );
 });
 afterAll(async () => {
@@ -57,8 +57,12 @@ function settings(version: string, script: string): Deb {
   return packDeb(directory);
 }
 
+function publish(suite: string, debs: readonly Deb[]): void {
+  publishArchive(server.files, suite, key, { debs, date: new Date() });
+}
+
 async function offer(...debs: readonly Deb[]): Promise<void> {
-  publishArchive(server.files, 'trixie', key, { debs, date: new Date() });
+  publish('trixie', debs);
   await succeed(['mirror', 'sync', 'newer'], { site: site.directory });
 }
 
@@ -87,18 +91,20 @@ const installing = (end: CommandEnd): string[] =>
 
 test('newer packages go upon the system that is there, and it is the system that a full build makes', async () => {
   // Real packages with their real scripts: one of the bootstrap, one whose configuration is newer too.
-  const names = ['less', 'libssl3t64', 'nano'];
-  await offer(
-    ...names.map((name) =>
-      repackedDeb(site, 'demo', name, '+newer1', (directory) => {
-        appendFileSync(join(directory, `usr/share/doc/${name}/copyright`), 'newer\n');
-        if (name === 'nano') appendFileSync(join(directory, 'etc/nanorc'), '# newer\n');
-      }),
-    ),
-  );
+  const newer = (name: string): Deb =>
+    repackedDeb(site, 'demo', name, '+newer1', (directory) => {
+      appendFileSync(join(directory, `usr/share/doc/${name}/copyright`), 'newer\n');
+      if (name === 'nano') appendFileSync(join(directory, 'etc/nanorc'), '# newer\n');
+    });
+  publish('trixie-security', [newer('libssl3t64')]);
+  await offer(newer('less'), newer('nano'));
   const { last } = await succeed(['update', 'demo', '--offline', '--plan'], { site: site.directory });
-  const { plan } = last as unknown as { plan: { packages: { changed: { to: { name: string } }[] } } };
-  expect(plan.packages.changed.map(({ to }) => to.name)).toEqual(names);
+  const { plan } = last as unknown as { plan: { security: { name: string; fromSecurity: boolean }[] } };
+  expect(plan.security.map(({ name, fromSecurity }) => [name, fromSecurity])).toEqual([
+    ['less', false],
+    ['libssl3t64', true],
+    ['nano', false],
+  ]);
 
   const upgraded = await update('demo');
   expect(installing(upgraded)).toEqual(['bootstrap cached', 'packages cached', 'upgrade start']);
