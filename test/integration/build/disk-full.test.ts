@@ -80,7 +80,7 @@ function layers(stages: readonly string[]): string[] {
 
 describe('no room in the cache', () => {
   test.each([
-    ['bootstrap', 150, []],
+    ['bootstrap', 100, []],
     ['packages', 60, ['bootstrap']],
     ['live', 20, ['bootstrap', 'packages', 'files', 'configure']],
   ] as const)(

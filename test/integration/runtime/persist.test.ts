@@ -184,8 +184,9 @@ function fullVolume(work: string): string {
   });
   const place = join(work, 'place');
   mkdirSync(place);
-  // More than once: what was set aside for the first file is free when that is on the disk.
-  const fill = `mount -o loop ${disk} ${place} && for n in 1 2 3 4; do cat /dev/zero >${place}/filler$n; sync; done; umount ${place}`;
+  // A block at a time: of a larger piece nothing is written where it does not fit. More than once: what was set aside for the first
+  // file is free when that is on the disk.
+  const fill = `mount -o loop ${disk} ${place} && for n in 1 2 3; do dd if=/dev/zero of=${place}/filler$n bs=4096; sync; done; umount ${place}`;
   execFileSync('unshare', ['--mount', '--', 'sh', '-c', fill], { stdio: 'ignore' });
   return disk;
 }
