@@ -13,9 +13,9 @@ import {
   detachAll,
   type MountRequest,
   mountAll,
-  openSquashfs,
   squashfsMount,
   stackMount,
+  unpackSquashfs,
 } from '../rootfs/stack.ts';
 import { newerImages, type RunningImage } from './running.ts';
 import type { OpenStack } from './transition.ts';
@@ -164,7 +164,7 @@ export async function withOpenStacks<T>(
       directories.set(digest, directory);
       const file = storePaths.layer(store, layer);
       if (kernelMounts(compression)) requests.push(squashfsMount(file, directory));
-      else await openSquashfs(file, compression, directory, context);
+      else await unpackSquashfs(file, directory, context);
     }
     const key = layers.map(({ digest }) => digest).join(' ');
     const stack = stacks.get(key) ?? { layers, tree: join(scratch, `merged${stacks.size}`) };

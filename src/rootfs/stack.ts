@@ -94,6 +94,14 @@ export async function mountStack(stack: Stack, target: string, context: Context)
   }
 }
 
+/** Unpacks a SquashFS file to `target`, whatever its compression. */
+export async function unpackSquashfs(file: string, target: string, context: Context): Promise<void> {
+  await run('unsquashfs', ['-no-progress', '-quiet', '-dest', target, file], {
+    ...context,
+    onLine: () => undefined,
+  });
+}
+
 /**
  * Makes the tree of a SquashFS file appear at `target`: mounted where the kernel reads its compression, else unpacked.
  * @returns whether it is mounted
@@ -108,10 +116,7 @@ export async function openSquashfs(
     await mountAll([squashfsMount(file, target)], context);
     return true;
   }
-  await run('unsquashfs', ['-no-progress', '-quiet', '-dest', target, file], {
-    ...context,
-    onLine: () => undefined,
-  });
+  await unpackSquashfs(file, target, context);
   return false;
 }
 
