@@ -1,4 +1,4 @@
-import { chmod, copyFile, lutimes, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, lutimes, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../../core/error.ts';
 import { home } from '../../core/home.ts';
@@ -119,17 +119,21 @@ export async function liveStage({
       }
       await takeAllMicrocode(root);
       const version = await kernelVersion(root);
+      const kernel = join(root, `boot/vmlinuz-${version}`);
+      // That of the kernel, not of the lock: nothing in the initrd is newer then, and where what is in it stays the same over an
+      // update, all of its bytes do: stores and media have it once, and no restart is needed for it.
+      const initrdTime = Math.floor((await stat(kernel)).mtimeMs / 1000);
       await writeFile(join(root, 'etc/initramfs-tools/conf.d/relive.conf'), initrdSettings(initrd));
       if (smallOffsets) await useSmallOffsets(join(root, 'usr/lib/modules'));
       await chroot.run('update-initramfs', ['-c', '-k', version], {
-        env: { SOURCE_DATE_EPOCH: String(sourceDateEpoch) },
+        env: { SOURCE_DATE_EPOCH: String(initrdTime) },
         onLine: (line) => context.emit({ event: 'note', source: 'live', message: line }),
       });
       // The initrd is kept beside the layers, for GRUB; in the layer it would be a second time.
       await copyFile(join(root, `boot/initrd.img-${version}`), join(output, initrdName));
       await rm(join(root, `boot/initrd.img-${version}`));
-      await finishInitrd(join(output, initrdName), initrd, sourceDateEpoch);
-      await copyFile(join(root, `boot/vmlinuz-${version}`), join(output, kernelName));
+      await finishInitrd(join(output, initrdName), initrd, initrdTime);
+      await copyFile(kernel, join(output, kernelName));
       await writeFile(join(output, 'kernel-version'), version);
     },
   };
