@@ -6,6 +6,7 @@ import {
   digestFile,
   directoryNames,
   exists,
+  ifThere,
   isAbsent,
   makeDirectories,
   syncDirectory,
@@ -18,6 +19,7 @@ import {
   type Manifest,
   type ManifestLayer,
   parseManifest,
+  type SharedFile,
   sharedFileOf,
   sharedFiles,
   stackText,
@@ -253,14 +255,11 @@ async function addFile(target: string, digest: string, file: string): Promise<vo
   await rename(file, target);
 }
 
-/**
- * Makes kernel and initrd of a staged image links to those of an image of the store, where that has the very same ones: most
- * updates change neither, and they are larger than most deltas.
- */
-async function shareBootFiles(store: string, name: string, staged: string): Promise<void> {
-  const manifest = await readManifest({ name, directory: staged });
+/** Where images of a store have the very kernel and initrd of a manifest; what is damaged there does not count. */
+export async function findSharedFiles(store: string, manifest: Manifest): Promise<Map<SharedFile, string>> {
   const missing = new Set(sharedFiles.filter((file) => sharedFileOf(manifest, file) !== null));
-  if (missing.size === 0) return;
+  const found = new Map<SharedFile, string>();
+  if (missing.size === 0) return found;
   for (const image of await listImages(store)) {
     const other = await readManifest(image).catch((error: unknown) => {
       if (isReliveError(error, 'corrupt')) return undefined;
@@ -270,24 +269,42 @@ async function shareBootFiles(store: string, name: string, staged: string): Prom
     for (const file of missing) {
       const digest = sharedFileOf(other, file)?.digest;
       if (digest === undefined || digest !== sharedFileOf(manifest, file)?.digest) continue;
-      if (await linkInstead(join(image.directory, file), join(staged, file), digest)) missing.delete(file);
+      const path = join(image.directory, file);
+      const there = await ifThere(digestFile(path, 'sha256'));
+      if (there?.digest !== digest) continue;
+      found.set(file, path);
+      missing.delete(file);
     }
-    if (missing.size === 0) return;
+    if (missing.size === 0) break;
+  }
+  return found;
+}
+
+/**
+ * Makes kernel and initrd of a staged image links to those of an image of the store, where that has the very same ones: most
+ * updates change neither, and they are larger than most deltas.
+ */
+async function shareBootFiles(store: string, name: string, staged: string): Promise<void> {
+  const manifest = await readManifest({ name, directory: staged });
+  for (const [file, path] of await findSharedFiles(store, manifest)) {
+    const temporary = join(staged, `${file}.link`);
+    if (await linkFile(path, temporary)) await rename(temporary, join(staged, file));
   }
 }
 
-/** Puts a link to a file in the place of an equal one. @returns false where it is damaged, or the file system has no links */
-async function linkInstead(from: string, to: string, digest: string): Promise<boolean> {
-  const temporary = `${to}.link`;
+/** Makes a link to a file. @returns false where that cannot be: something is there, or the file system has no (more) links */
+export async function linkFile(from: string, to: string): Promise<boolean> {
   try {
-    if ((await digestFile(from, 'sha256')).digest !== digest) return false;
-    await link(from, temporary);
+    await link(from, to);
+    return true;
   } catch (error) {
-    if (isAbsent(error) || ['EPERM', 'EMLINK', 'EOPNOTSUPP'].includes(systemCode(error) ?? '')) return false;
+    if (
+      isAbsent(error) ||
+      ['EEXIST', 'EPERM', 'EMLINK', 'EOPNOTSUPP', 'EXDEV'].includes(systemCode(error) ?? '')
+    )
+      return false;
     throw error;
   }
-  await rename(temporary, to);
-  return true;
 }
 
 async function syncFiles(directory: string): Promise<void> {

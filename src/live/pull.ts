@@ -1,4 +1,4 @@
-import { readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { ReliveError, systemCode } from '../core/error.ts';
@@ -19,7 +19,7 @@ import {
 import { type ImageName, imageName, parseImageName } from '../image/name.ts';
 import { signedFiles } from '../image/seal.ts';
 import { indexFile } from '../image/serve.ts';
-import { type StoredImage, storePaths } from '../image/store.ts';
+import { findSharedFiles, linkFile, type StoredImage, storePaths } from '../image/store.ts';
 import { verifyImage } from '../image/verify.ts';
 import { requireRoom, type TargetStore } from './pull-store.ts';
 
@@ -44,7 +44,10 @@ export interface PullOptions {
   /** What machine it is for: an image of another architecture is refused. */
   readonly architecture: string;
   readonly target: TargetStore;
-  /** Other places with layers by their names, which need not be fetched again where the target is in RAM. */
+  /**
+   * The directories of layers of other stores: those need not be fetched again where the target is in RAM, and kernel and
+   * initrd of an image there wherever it is.
+   */
   readonly at: readonly string[];
 }
 
@@ -241,6 +244,39 @@ async function partialBytes(directory: string): Promise<number> {
   return bytes;
 }
 
+/** Kernel and initrd of an image, as they are fetched. */
+function bootPartsOf({ kernel, initrd }: BootManifest): Part[] {
+  return [
+    { name: 'vmlinuz', ...kernel },
+    { name: 'initrd.img', ...initrd },
+  ];
+}
+
+/** Kernel and initrd that are not in `staging` yet. */
+async function missingBootParts(manifest: BootManifest, staging: string): Promise<Part[]> {
+  const missing: Part[] = [];
+  for (const part of bootPartsOf(manifest)) {
+    if (!(await hasSize(join(staging, part.name), part.size))) missing.push(part);
+  }
+  return missing;
+}
+
+/** Where images on this machine have the same kernel and initrd, as after most updates: what is not in `staging` yet. */
+async function bootFilesHere(
+  manifest: BootManifest,
+  staging: string,
+  { target, at }: PullOptions,
+): Promise<ReadonlyMap<string, string>> {
+  const here = new Map<string, string>();
+  for (const store of [target.store, ...at.map((layers) => dirname(layers))]) {
+    const lacking = (await missingBootParts(manifest, staging)).filter(({ name }) => !here.has(name));
+    if (lacking.length === 0) break;
+    const found = await findSharedFiles(store, manifest);
+    for (const [file, path] of found) if (lacking.some(({ name }) => name === file)) here.set(file, path);
+  }
+  return here;
+}
+
 /** What of the image directory there is to fetch beside the manifest: sizes are known of kernel and initrd alone. */
 async function fetchBootFiles(
   source: Source,
@@ -251,22 +287,16 @@ async function fetchBootFiles(
   context: Context,
 ): Promise<number> {
   const directory = `images/${name.profile}/${name.version}`;
-  const large: DownloadRequest[] = [
-    ['vmlinuz', manifest.kernel] as const,
-    ['initrd.img', manifest.initrd] as const,
-  ].map(([file, { size, digest }]) => ({
-    sources: [source.url(`${directory}/${file}`)],
-    target: join(staging, file),
-    expected: { size, algorithm: 'sha256', digest },
-  }));
-  let bytes = 0;
-  const wanted: DownloadRequest[] = [];
-  for (const each of large) {
-    if (!(await hasSize(each.target, each.expected.size ?? 0))) wanted.push(each);
-  }
+  const wanted = (await missingBootParts(manifest, staging)).map(
+    ({ name: file, size, digest }): DownloadRequest => ({
+      sources: [source.url(`${directory}/${file}`)],
+      target: join(staging, file),
+      expected: { size, algorithm: 'sha256', digest },
+    }),
+  );
   const { failures, bytes: came } = await transport.downloadAll(wanted, 'fetch kernel', context);
   if (failures[0] !== undefined) throw failures[0].error;
-  bytes += came;
+  let bytes = came;
   const known = new Set(['manifest.json', 'vmlinuz', 'initrd.img']);
   for (const file of signedFiles(manifest)) {
     if (!known.has(file)) {
@@ -375,9 +405,16 @@ export async function pullImage(options: PullOptions, context: Context): Promise
     }
     const missing = await missingParts(parts, options);
     await removeStale(storePaths.layers(store), missing);
-    const boot = manifest.kernel.size + manifest.initrd.size;
+    const here = await bootFilesHere(manifest, staging, options);
+    // What is linked takes no room, and is there before that is looked at.
+    for (const [file, path] of here) await linkFile(path, join(staging, file));
+    const boot = (await missingBootParts(manifest, staging)).reduce((sum, { size }) => sum + size, 0);
     const left = (await partialBytes(storePaths.layers(store))) + (await partialBytes(staging));
     await requireRoom(target, missing.reduce((sum, { size }) => sum + size, boot + slackBytes) - left);
+    for (const { name: file } of await missingBootParts(manifest, staging)) {
+      const path = here.get(file);
+      if (path !== undefined) await copyFile(path, join(staging, file));
+    }
     let bytes = await fetchParts(source, transport, missing, store, context);
     bytes += await fetchBootFiles(source, transport, name, manifest, staging, context);
     const published = await inStage(

@@ -44,6 +44,8 @@ let url: string;
 let first: { readonly image: StoredImage; readonly manifest: BootManifest };
 let second: typeof first;
 const base = randomBytes(300_000);
+/** Of both images. */
+const initrd = randomBytes(200_000);
 
 beforeAll(async () => {
   top = mkdtempSync(join(tmpdir(), 'relive-test-serve-'));
@@ -51,8 +53,8 @@ beforeAll(async () => {
   await succeed(['init', directory]);
   await succeed(['keys', 'create'], { site: directory });
   site = { directory, store: join(directory, 'store'), keys: join(directory, 'keys') };
-  first = await addTinyImage(site, 'demo-20261101.01', [base]);
-  second = await addTinyImage(site, 'demo-20261102.01', [base, randomBytes(100_000)]);
+  first = await addTinyImage(site, 'demo-20261101.01', [base], initrd);
+  second = await addTinyImage(site, 'demo-20261102.01', [base, randomBytes(100_000)], initrd);
   // A link that leads out of the store, under a name that is published.
   symlinkSync('/etc/hostname', join(site.store, 'live', `${'f'.repeat(16)}.squashfs`));
   mkdirSync(join(directory, 'mirror/debian/dists'), { recursive: true });
@@ -178,6 +180,8 @@ describe('pull', () => {
     const newest = await pull({ by: 'profile', profile: 'demo' });
     expect(newest).toMatchObject({ image: { name: second.image.name }, layers: { fetched: 1, shared: 1 } });
     expect(newest.bytes).toBeLessThan(150_000);
+    // The initrd, which both have, is there once, and did not come again.
+    expect(statSync(join(newest.image.directory, 'initrd.img')).nlink).toBe(2);
     expect(await pull({ by: 'profile', profile: 'demo' })).toMatchObject({ present: true, bytes: 0 });
     // It is the same store as on the site, and nothing is left over.
     expect(readdirSync(target).toSorted()).toEqual(['.lock', 'images', 'live']);
@@ -266,6 +270,9 @@ describe('pull', () => {
     const options = { target: store, at: [storePaths.layers(site.store)] };
     const pulled = await pull({ by: 'name', name: second.image.name }, url, options);
     expect(pulled).toMatchObject({ layers: { fetched: 0, shared: 2 } });
+    // Kernel and initrd are copied from there.
+    expect(pulled.bytes).toBeLessThan(initrd.length);
+    expect(readFileSync(join(pulled.image.directory, 'initrd.img'))).toEqual(initrd);
     expect(statSync(storePaths.layer(target, second.manifest.layers[0] ?? { digest: '' })).size).toBe(
       base.length,
     );
