@@ -81,7 +81,7 @@ export const sections: readonly Section[] = [
   {
     ...{ bench: 'live', part: 'interruptions', title: 'Live: interruptions' },
     about:
-      'A machine in emulation, without KVM, whose web server a client on the host asks ten times a second, is brought to an image with another zlib1g, which the server uses, and a file of 20 MB that no compression makes smaller: in memory (apply), by systemd’s soft-reboot (switch), by kexec and through the firmware. What counts is the longest time between two answers.',
+      'A machine in emulation, without KVM, whose web server a client on the host asks ten times a second, is brought to another image: in memory (apply), once to one with a newer nginx, which is that server, and a file of 20 MB that no compression makes smaller, then to one with a newer zlib1g, which other services use, too; by systemd’s soft-reboot (switch), by kexec and through the firmware. What counts is the longest time between two answers.',
   },
   {
     ...{ bench: 'boot', part: 'live-build', title: 'Boot: live-build' },
