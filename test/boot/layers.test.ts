@@ -14,10 +14,12 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { kernelCommandLine } from '../../src/image/boot-entry.ts';
 import type { BootManifest } from '../../src/image/manifest.ts';
 import { layerFile } from '../../src/image/manifest.ts';
 import { readGrubKey } from '../../src/medium/grub-key.ts';
 import { type CommandEnd, runCommand, succeed } from '../fixtures/command.ts';
+import { LiveMachine } from '../fixtures/live-machine.ts';
 import { diskOf, grubCd, MenuMachine } from '../fixtures/menu.ts';
 import { freshSite, removeSite, type TestSite } from '../fixtures/site.ts';
 import { temporaryDirectory } from '../support.ts';
@@ -220,6 +222,21 @@ describe('copied to RAM', () => {
       stopped(`${base(medium).slice(1)} is damaged: it has another SHA-256 than its manifest says`),
     );
   });
+});
+
+test('unpacked into RAM, asked for by hand, where nothing can unpack', async () => {
+  const { manifest } = mediumOf('none');
+  const directory = join(site.store, 'images', manifest.profile.name, manifest.version);
+  // It does not get as far as looking for the image.
+  const empty = join(temporaryDirectory(), 'empty.img');
+  writeFileSync(empty, Buffer.alloc(1_048_576));
+  const text = readFileSync(join(directory, 'manifest.json'), 'utf8');
+  const machine = await LiveMachine.start(empty, {}, [
+    ...['-kernel', join(directory, 'vmlinuz'), '-initrd', join(directory, 'initrd.img')],
+    ...['-append', [...kernelCommandLine(manifest, text), 'relive.ram=unpacked'].join(' ')],
+  ]);
+  onTestFinished(async () => await machine.end());
+  expect(await machine.seen(/relive: stopped: .*/, 300)).toContain('the initrd has no unsquashfs');
 });
 
 test('out of an ISO that is a file on a disk, into RAM; then nothing holds the disk', async () => {
