@@ -69,8 +69,8 @@ async function choose(
 ): Promise<void> {
   for (const entry of entries.slice(1)) await machine.seen(new RegExp(entry));
   for (let left = entries.indexOf(wanted); left > 0; left -= 1) {
-    // It draws all entries anew, which says that it has heard.
-    await press(machine, '\u001b[B', new RegExp(`${entries.at(-1)}[^]*\u00d9`));
+    // It draws all entries anew, which says that it has heard. A corner in the OVMF of Debian 12, a line in UTF-8 in later ones.
+    await press(machine, '\u001b[B', new RegExp(`${entries.at(-1)}[^]*(?:\u00d9|\u00e2{4})`));
   }
   await press(machine, '\r', next);
 }
