@@ -48,6 +48,9 @@ export interface RunResult {
   readonly stderr: string;
 }
 
+/** Takes out of the environment what says how to reach the network, for programs that are not to have one. */
+export const noProxies = { http_proxy: undefined, https_proxy: undefined, no_proxy: undefined } as const;
+
 /** The environment that every program gets, and nothing else of ours: no secret, no locale of the caller. */
 export function baseEnvironment(): Record<string, string> {
   const environment: Record<string, string> = {
@@ -57,7 +60,7 @@ export function baseEnvironment(): Record<string, string> {
     DEBIAN_FRONTEND: 'noninteractive',
     TZ: 'UTC',
   };
-  for (const name of ['TMPDIR', 'SOURCE_DATE_EPOCH', 'http_proxy', 'https_proxy', 'no_proxy']) {
+  for (const name of ['TMPDIR', 'SOURCE_DATE_EPOCH', ...Object.keys(noProxies)]) {
     const value = process.env[name];
     if (value !== undefined) environment[name] = value;
   }

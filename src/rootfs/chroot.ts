@@ -2,7 +2,7 @@ import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Context } from '../core/event.ts';
 import { entryExists, makeDirectories } from '../host/files.ts';
-import { type RunOptions, type RunResult, run } from '../host/process.ts';
+import { noProxies, type RunOptions, type RunResult, run } from '../host/process.ts';
 
 /** Device nodes that programs expect (hier(7)): name, major, minor. */
 const devices = [
@@ -99,7 +99,7 @@ export async function enterChroot(root: string, context: Context): Promise<Chroo
         ...context,
         as: command,
         ...options,
-        env: { TMPDIR: undefined, http_proxy: undefined, https_proxy: undefined, ...options.env },
+        env: { TMPDIR: undefined, ...noProxies, ...options.env },
       }),
     leave: async () => {
       if (ownPolicy) await rm(inside(policy), { force: true });

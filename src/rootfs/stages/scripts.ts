@@ -5,7 +5,7 @@ import { isReliveError, ReliveError } from '../../core/error.ts';
 import type { Context } from '../../core/event.ts';
 import { withScratchDirectory } from '../../host/anonymous.ts';
 import { makeDirectories, sha256 } from '../../host/files.ts';
-import { run } from '../../host/process.ts';
+import { noProxies, run } from '../../host/process.ts';
 import { formatPosition } from '../../site/position.ts';
 import type { Profile, Script } from '../../site/profile.ts';
 import { isolated } from '../chroot.ts';
@@ -103,10 +103,7 @@ async function runOutside(
       ...context,
       ...outputOf(script, context),
       cwd: directory,
-      env: {
-        ...environment,
-        ...{ RELIVE_ROOT: root, TMPDIR: temporary, http_proxy: undefined, https_proxy: undefined },
-      },
+      env: { ...environment, RELIVE_ROOT: root, TMPDIR: temporary, ...noProxies },
     });
   });
 }
