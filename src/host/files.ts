@@ -167,6 +167,17 @@ export async function freeBytes(path: string): Promise<number> {
   return bavail * bsize;
 }
 
+/** Whether a file is there, and is what it must be to the last byte: of this size in bytes, with this SHA-256. */
+export async function isRight(
+  path: string,
+  { size, digest }: { readonly size: number; readonly digest: string },
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const status = await ifThere(stat(path));
+  if (!status?.isFile() || status.size !== size) return false;
+  return (await ifThere(digestFile(path, 'sha256', signal)))?.digest === digest;
+}
+
 /** The size of a file in bytes and its digest in hexadecimal. */
 export async function digestFile(
   path: string,

@@ -1,22 +1,21 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ReliveError } from '../core/error.ts';
 import { type Context, inStage } from '../core/event.ts';
-import { digestFile, exists, ifThere } from '../host/files.ts';
+import { digestFile, exists, ifThere, isRight } from '../host/files.ts';
 import { type BundledLayer, headFiles } from './bundle.ts';
 import type { Head, ImportOptions } from './bundle-head.ts';
 import {
   layerFile,
   type Manifest,
   type ManifestLayer,
-  type SharedFile,
-  sharedFileOf,
-  sharedFiles,
+  type SharedPart,
+  sharedPartsOf,
   stackText,
   verityFile,
 } from './manifest.ts';
 import { imageName } from './name.ts';
-import { listImages, newestImage, type StoredImage, storePaths } from './store.ts';
+import { findSharedParts, newestImage, type StoredImage, storePaths } from './store.ts';
 import { verifySealed } from './verify.ts';
 
 /** Where an image of the same name in the store stands. */
@@ -43,17 +42,6 @@ export interface ImportPlan {
   readonly bytes: number;
 }
 
-/** Whether a file is there, and is what it must be to the last byte. */
-async function isRight(
-  path: string,
-  { size, digest }: { readonly size: number; readonly digest: string },
-  { signal }: Context,
-): Promise<boolean> {
-  const status = await ifThere(stat(path));
-  if (!status?.isFile() || status.size !== size) return false;
-  return (await digestFile(path, 'sha256', signal)).digest === digest;
-}
-
 /** Where an import keeps what it has received. Whatever else writes to the store removes it. */
 export function receivedDirectory(store: string): string {
   return join(storePaths.temporary(store), 'import');
@@ -77,12 +65,12 @@ async function lookAtLayers(store: string, head: Head, context: Context): Promis
     const bundled = head.index.layers.find((one) => one.layer === layer);
     const [stored, before] = [
       {
-        layer: await isRight(storePaths.layer(store, layer), layer, context),
-        verity: await isRight(storePaths.verity(store, layer), layer.verity, context),
+        layer: await isRight(storePaths.layer(store, layer), layer, context.signal),
+        verity: await isRight(storePaths.verity(store, layer), layer.verity, context.signal),
       },
       {
-        layer: await isRight(join(received, layerFile(layer)), layer, context),
-        verity: await isRight(join(received, verityFile(layer)), layer.verity, context),
+        layer: await isRight(join(received, layerFile(layer)), layer, context.signal),
+        verity: await isRight(join(received, verityFile(layer)), layer.verity, context.signal),
       },
     ];
     const from = bundled?.content.from;
@@ -107,28 +95,18 @@ function isThere({ stored, received }: KnownLayer): boolean {
 }
 
 /** A file of the image directory that is not in the bundle, and where it is. */
-interface KnownFile {
-  readonly name: SharedFile;
+interface KnownFile extends SharedPart {
   /** In another image of the store; undefined where none has it. */
   readonly source: string | undefined;
-  readonly size: number;
-  readonly digest: string;
 }
 
 /** Finds kernel and initrd, where the bundle leaves them out, in images of the store. */
 async function lookForFiles(store: string, head: Head, context: Context): Promise<KnownFile[]> {
-  const found: KnownFile[] = [];
-  for (const name of sharedFiles) {
-    const meant = sharedFileOf(head.manifest, name);
-    if (meant === null || head.index.files.some(({ path }) => path === name)) continue;
-    let source: string | undefined;
-    for (const image of await listImages(store)) {
-      const file = join(image.directory, name);
-      if (source === undefined && (await isRight(file, meant, context))) source = file;
-    }
-    found.push({ name, source, size: meant.size, digest: meant.digest });
-  }
-  return found;
+  const left = sharedPartsOf(head.manifest).filter(
+    ({ name }) => !head.index.files.some(({ path }) => path === name),
+  );
+  const found = await findSharedParts(store, left, context.signal);
+  return left.map((part) => ({ ...part, source: found.get(part.name) }));
 }
 
 /** @throws ReliveError `not-found`, naming every layer that neither the store nor the bundle has */

@@ -137,6 +137,23 @@ export function sharedFileOf(
   return name === 'vmlinuz' ? kernel : initrd;
 }
 
+/** Such a file of an image. */
+export interface SharedPart {
+  readonly name: SharedFile;
+  /** In bytes. */
+  readonly size: number;
+  /** SHA-256. */
+  readonly digest: string;
+}
+
+/** Those that an image has; a container has none. */
+export function sharedPartsOf(manifest: Pick<Manifest, 'kernel' | 'initrd'>): SharedPart[] {
+  return sharedFiles.flatMap((name) => {
+    const meant = sharedFileOf(manifest, name);
+    return meant === null ? [] : [{ name, size: meant.size, digest: meant.digest }];
+  });
+}
+
 export function isShared(name: string): name is SharedFile {
   return name === 'vmlinuz' || name === 'initrd.img';
 }

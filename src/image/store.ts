@@ -6,8 +6,8 @@ import {
   digestFile,
   directoryNames,
   exists,
-  ifThere,
   isAbsent,
+  isRight,
   makeDirectories,
   syncDirectory,
   syncFile,
@@ -20,8 +20,8 @@ import {
   type ManifestLayer,
   parseManifest,
   type SharedFile,
-  sharedFileOf,
-  sharedFiles,
+  type SharedPart,
+  sharedPartsOf,
   stackText,
   verityFile,
 } from './manifest.ts';
@@ -255,27 +255,22 @@ async function addFile(target: string, digest: string, file: string): Promise<vo
   await rename(file, target);
 }
 
-/** Where images of a store have the very kernel and initrd of a manifest; what is damaged there does not count. */
-export async function findSharedFiles(store: string, manifest: Manifest): Promise<Map<SharedFile, string>> {
-  const missing = new Set(sharedFiles.filter((file) => sharedFileOf(manifest, file) !== null));
+/** Where images of a store have these very files, whatever else they are; what is damaged there does not count. */
+export async function findSharedParts(
+  store: string,
+  parts: readonly SharedPart[],
+  signal?: AbortSignal,
+): Promise<Map<SharedFile, string>> {
   const found = new Map<SharedFile, string>();
-  if (missing.size === 0) return found;
-  for (const image of await listImages(store)) {
-    const other = await readManifest(image).catch((error: unknown) => {
-      if (isReliveError(error, 'corrupt')) return undefined;
-      throw error;
-    });
-    if (other === undefined) continue;
-    for (const file of missing) {
-      const digest = sharedFileOf(other, file)?.digest;
-      if (digest === undefined || digest !== sharedFileOf(manifest, file)?.digest) continue;
-      const path = join(image.directory, file);
-      const there = await ifThere(digestFile(path, 'sha256'));
-      if (there?.digest !== digest) continue;
-      found.set(file, path);
-      missing.delete(file);
+  if (parts.length === 0) return found;
+  const images = await listImages(store);
+  for (const part of parts) {
+    for (const { directory } of images) {
+      const path = join(directory, part.name);
+      if (!(await isRight(path, part, signal))) continue;
+      found.set(part.name, path);
+      break;
     }
-    if (missing.size === 0) break;
   }
   return found;
 }
@@ -286,7 +281,7 @@ export async function findSharedFiles(store: string, manifest: Manifest): Promis
  */
 async function shareBootFiles(store: string, name: string, staged: string): Promise<void> {
   const manifest = await readManifest({ name, directory: staged });
-  for (const [file, path] of await findSharedFiles(store, manifest)) {
+  for (const [file, path] of await findSharedParts(store, sharedPartsOf(manifest))) {
     const temporary = join(staged, `${file}.link`);
     if (await linkFile(path, temporary)) await rename(temporary, join(staged, file));
   }

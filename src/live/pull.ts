@@ -11,15 +11,19 @@ import { type Channel, channelPath, largestChannel, readChannel, requireCurrent 
 import {
   type BootManifest,
   boots,
+  isShared,
   layerFile,
   parseManifest,
+  type SharedFile,
+  type SharedPart,
+  sharedPartsOf,
   stackText,
   verityFile,
 } from '../image/manifest.ts';
 import { type ImageName, imageName, parseImageName } from '../image/name.ts';
 import { signedFiles } from '../image/seal.ts';
 import { indexFile } from '../image/serve.ts';
-import { findSharedFiles, linkFile, type StoredImage, storePaths } from '../image/store.ts';
+import { findSharedParts, linkFile, type StoredImage, storePaths } from '../image/store.ts';
 import { verifyImage } from '../image/verify.ts';
 import { requireRoom, type TargetStore } from './pull-store.ts';
 
@@ -244,35 +248,25 @@ async function partialBytes(directory: string): Promise<number> {
   return bytes;
 }
 
-/** Kernel and initrd of an image, as they are fetched. */
-function bootPartsOf({ kernel, initrd }: BootManifest): Part[] {
-  return [
-    { name: 'vmlinuz', ...kernel },
-    { name: 'initrd.img', ...initrd },
-  ];
-}
-
 /** Kernel and initrd that are not in `staging` yet. */
-async function missingBootParts(manifest: BootManifest, staging: string): Promise<Part[]> {
-  const missing: Part[] = [];
-  for (const part of bootPartsOf(manifest)) {
+async function missingBootParts(manifest: BootManifest, staging: string): Promise<SharedPart[]> {
+  const missing: SharedPart[] = [];
+  for (const part of sharedPartsOf(manifest)) {
     if (!(await hasSize(join(staging, part.name), part.size))) missing.push(part);
   }
   return missing;
 }
 
-/** Where images on this machine have the same kernel and initrd, as after most updates: what is not in `staging` yet. */
-async function bootFilesHere(
-  manifest: BootManifest,
-  staging: string,
+/** Where images on this machine have these files, as after most updates. */
+async function bootPartsHere(
+  parts: readonly SharedPart[],
   { target, at }: PullOptions,
-): Promise<ReadonlyMap<string, string>> {
-  const here = new Map<string, string>();
+  { signal }: Context,
+): Promise<ReadonlyMap<SharedFile, string>> {
+  const here = new Map<SharedFile, string>();
   for (const store of [target.store, ...at.map((layers) => dirname(layers))]) {
-    const lacking = (await missingBootParts(manifest, staging)).filter(({ name }) => !here.has(name));
-    if (lacking.length === 0) break;
-    const found = await findSharedFiles(store, manifest);
-    for (const [file, path] of found) if (lacking.some(({ name }) => name === file)) here.set(file, path);
+    const lacking = parts.filter(({ name }) => !here.has(name));
+    for (const [name, path] of await findSharedParts(store, lacking, signal)) here.set(name, path);
   }
   return here;
 }
@@ -297,9 +291,8 @@ async function fetchBootFiles(
   const { failures, bytes: came } = await transport.downloadAll(wanted, 'fetch kernel', context);
   if (failures[0] !== undefined) throw failures[0].error;
   let bytes = came;
-  const known = new Set(['manifest.json', 'vmlinuz', 'initrd.img']);
   for (const file of signedFiles(manifest)) {
-    if (!known.has(file)) {
+    if (file !== 'manifest.json' && !isShared(file)) {
       const content = await source.read(`${directory}/${file}`, largestText);
       await writeFile(join(staging, file), content);
       bytes += content.length;
@@ -405,13 +398,13 @@ export async function pullImage(options: PullOptions, context: Context): Promise
     }
     const missing = await missingParts(parts, options);
     await removeStale(storePaths.layers(store), missing);
-    const here = await bootFilesHere(manifest, staging, options);
+    const here = await bootPartsHere(await missingBootParts(manifest, staging), options, context);
     // What is linked takes no room, and is there before that is looked at.
     for (const [file, path] of here) await linkFile(path, join(staging, file));
-    const boot = (await missingBootParts(manifest, staging)).reduce((sum, { size }) => sum + size, 0);
+    const boot = await missingBootParts(manifest, staging);
     const left = (await partialBytes(storePaths.layers(store))) + (await partialBytes(staging));
-    await requireRoom(target, missing.reduce((sum, { size }) => sum + size, boot + slackBytes) - left);
-    for (const { name: file } of await missingBootParts(manifest, staging)) {
+    await requireRoom(target, [...missing, ...boot].reduce((sum, { size }) => sum + size, slackBytes) - left);
+    for (const { name: file } of boot) {
       const path = here.get(file);
       if (path !== undefined) await copyFile(path, join(staging, file));
     }
