@@ -402,6 +402,10 @@ export async function pullImage(options: PullOptions, context: Context): Promise
     // What is linked takes no room, and is there before that is looked at.
     for (const [file, path] of here) await linkFile(path, join(staging, file));
     const boot = await missingBootParts(manifest, staging);
+    await removeStale(
+      staging,
+      boot.filter(({ name: file }) => !here.has(file)),
+    );
     const left = (await partialBytes(storePaths.layers(store))) + (await partialBytes(staging));
     await requireRoom(target, [...missing, ...boot].reduce((sum, { size }) => sum + size, slackBytes) - left);
     for (const { name: file } of boot) {
