@@ -12,8 +12,8 @@ export async function run(call: Call): Promise<CommandResult> {
     conflicts: conflictChoice(call),
     asDefault: call.options['default'] === true,
   };
-  const { from, to, resumed, journal, failed, next, plan: made } = await applyUpdate(options, call.context);
-  const { changes, conflicts, left, units } = journal;
+  const { from, to, resumed, done, failed, next, plan: made } = await applyUpdate(options, call.context);
+  const { changes, conflicts, left, units } = done;
   const wanted = made === undefined ? [] : [`for all of it to be in force: ${made.disturbance}`];
   return {
     ok: failed.length === 0,

@@ -214,7 +214,7 @@ export interface Applied {
   readonly to: string;
   /** Whether an apply that was cut off was brought to its end. */
   readonly resumed: boolean;
-  readonly journal: Journal;
+  readonly done: Pick<Journal, 'changes' | 'conflicts' | 'left' | 'units'>;
   /** The plan; none for an apply that was resumed. */
   readonly plan: UpdatePlan | undefined;
   /** Programs that did not do as they should, in words. */
@@ -256,16 +256,16 @@ export async function applyUpdate(
       cut === undefined || begun
         ? await applyAnew(options, done, context, places)
         : await resume(cut, options, context, places);
-    const { to, store } = applied.journal;
+    const { store, ...brought } = applied;
     if (options.asDefault) {
-      await makeDefault(store, to, context, places);
-      return { ...applied, next: to };
+      await makeDefault(store, brought.to, context, places);
+      return { ...brought, next: brought.to };
     }
-    return { ...applied, next: await keepBooted(store, booted, context, places) };
+    return { ...brought, next: await keepBooted(store, booted, context, places) };
   });
 }
 
-type Brought = Omit<Applied, 'next'>;
+type Brought = Omit<Applied, 'next'> & { readonly store: string };
 
 /** Brings an apply that was cut off to its end. */
 async function resume(
@@ -281,7 +281,7 @@ async function resume(
     'apply',
     async () => await finishTransition({ root: places.root }, cut, systemdPrograms(context), context),
   );
-  return { from, to, resumed: true, journal: cut.journal, plan: undefined, failed };
+  return { from, to, store, resumed: true, done: cut.journal, plan: undefined, failed };
 }
 
 async function applyAnew(
@@ -292,20 +292,26 @@ async function applyAnew(
 ): Promise<Brought> {
   return await withPlan(options, state, places, context, async (opened) => {
     const { running, journals, target, to, booted, plan } = opened;
-    if (options.asDefault) await requireDefault(target.store, plan.to, places);
+    const { transition, units } = plan;
+    const { store } = target;
+    if (options.asDefault) await requireDefault(store, plan.to, places);
+    const brought = { from: plan.from, to: plan.to, store, resumed: false, plan };
+    // Nothing to take back: relive live undo is about the apply before.
+    if (plan.from === plan.to && transition.changes.length === 0) {
+      return { ...brought, done: { ...transition, units }, failed: [] };
+    }
     const system = { root: places.root, upper: running.upper, booted: booted.tree };
     const facts = {
       from: plan.from,
       to: plan.to,
       manifest: JSON.stringify(target.manifest),
-      store: target.store,
+      store,
     };
     const directory = nextJournal(running.upper, journals);
     return await inStage(context, 'apply', async () => {
-      const { transition, units } = plan;
       const begun = await beginTransition(system, to, transition, units, facts, directory, context);
       const failed = await finishTransition(system, begun, systemdPrograms(context), context);
-      return { from: plan.from, to: plan.to, resumed: false, journal: begun.journal, plan, failed };
+      return { ...brought, done: begun.journal, failed };
     });
   });
 }

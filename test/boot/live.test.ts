@@ -143,6 +143,8 @@ sleep ${seconds.toFixed(2)}; systemctl kill --signal=KILL applying; systemctl st
   });
   // A restart would be into what was booted.
   expect(await block(machine)).toContain(`relive_next=${one}\n`);
+  // What is there already is not applied once more, and the undo is not about it.
+  expect(await relive(machine, `apply ${two}`)).toMatchObject({ status: 0, from: two, to: two, changes: 0 });
 
   const undoing = await machine.polledWhile(async () => {
     expect(await relive(machine, 'undo')).toMatchObject({ status: 0, failed: [] });
