@@ -18,6 +18,7 @@ import { liveName, liveStage } from '../rootfs/stages/live.ts';
 import { packagesName, packagesStage } from '../rootfs/stages/packages.ts';
 import { persistStage } from '../rootfs/stages/persist.ts';
 import { scriptsStage, scriptsStageName } from '../rootfs/stages/scripts.ts';
+import { settleStage } from '../rootfs/stages/settle.ts';
 import { upgradeName, upgradeStages } from '../rootfs/stages/upgrade.ts';
 import type { Profile } from '../site/profile.ts';
 import { scriptPoints } from '../site/schema.ts';
@@ -64,6 +65,8 @@ export async function stagesOf(options: StageOptions, context: Context): Promise
   const above = withScripts(await systemStages(options, context), scripts);
   // Without a live stage its point is still the last one.
   if (options.profile.host === 'container') above.push(...scriptsBehind(liveName, scripts));
+  // Behind the scripts: whatever changes the system comes before.
+  else above.push(settleStage(options.ingredients.sourceDateEpoch));
   const whole = [...anew, ...above];
   const keys = stageKeys(whole);
   // Scripts may do anything, also to what packages find.

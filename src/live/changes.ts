@@ -85,7 +85,12 @@ export interface ChangeOptions {
 }
 
 /** What programs make anew from what is there: never worth keeping. */
-const generated: ReadonlySet<string> = new Set(['etc/ld.so.cache', 'var/cache/ldconfig/aux-cache']);
+const generated: ReadonlySet<string> = new Set([
+  'etc/.updated',
+  'etc/ld.so.cache',
+  'var/.updated',
+  'var/cache/ldconfig/aux-cache',
+]);
 
 function same(a: TreeEntry | undefined, b: TreeEntry | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;

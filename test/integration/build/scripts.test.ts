@@ -26,7 +26,14 @@ beforeAll(async () => {
     'echo left > "$TMPDIR/left"',
     `sleep ${seconds} > /dev/null 2>&1 &`,
   ]);
-  script('last', ['echo "$RELIVE_AFTER" > /usr/share/last', 'test ! -e /run/relive/scripts/inside']);
+  script('last', [
+    'echo "$RELIVE_AFTER" > /usr/share/last',
+    'test ! -e /run/relive/scripts/inside',
+    'mkdir -p /etc/sysusers.d /etc/udev/hwdb.d /opt/lib',
+    'echo "u settled -" > /etc/sysusers.d/settled.conf',
+    "printf 'evdev:name:settled:*\\n KEYBOARD_KEY_1=a\\n' > /etc/udev/hwdb.d/70-settled.hwdb",
+    'cp /usr/lib/*/libz.so.1 /opt/lib && echo /opt/lib > /etc/ld.so.conf.d/settled.conf',
+  ]);
 });
 afterAll(() => removeSite(site));
 
@@ -49,6 +56,24 @@ async function build(name: string): Promise<CommandEnd> {
   return await runCommand(['build', name], { site: site.directory, env: { no_proxy: 'host.invalid' } });
 }
 
+/** The base layer of a profile's newest image. */
+async function baseOf(name: string): Promise<string> {
+  const { last } = await succeed(['image', 'show', name], { site: site.directory });
+  const { manifest } = last as unknown as { manifest: { layers: { digest: string }[] } };
+  return join(site.store, 'live', `${manifest.layers[0]?.digest.slice(0, 16) ?? ''}.squashfs`);
+}
+
+/** Entries of a layer, and what unsquashfs says of their times. */
+function timesOf(layer: string, ...paths: readonly string[]): ReadonlyMap<string, string> {
+  const lines = execFileSync('unsquashfs', ['-UTC', '-lls', '-d', '', layer, ...paths], { encoding: 'utf8' });
+  return new Map(
+    lines.split('\n').flatMap((line) => {
+      const [, time, path] = / (\d{4}-\d\d-\d\d \d\d:\d\d) \/?(.*)$/.exec(line) ?? [];
+      return time === undefined || path === undefined ? [] : [[path, time] as const];
+    }),
+  );
+}
+
 describe('scripts and a keyboard', () => {
   let end: CommandEnd;
   let base: string;
@@ -66,9 +91,7 @@ scripts:
 `,
     );
     end = await build('changed');
-    const { last } = await succeed(['image', 'show', 'changed'], { site: site.directory });
-    const { manifest } = last as unknown as { manifest: { layers: { digest: string }[] } };
-    base = join(site.store, 'live', `${manifest.layers[0]?.digest.slice(0, 16) ?? ''}.squashfs`);
+    base = await baseOf('changed');
   });
 
   const cat = (path: string): string =>
@@ -113,6 +136,16 @@ scripts:
     expect(paths.split('\n').filter((path) => /^\/(mnt|run|tmp)\/.|left$/.test(path))).toEqual([]);
   });
 
+  test('what systemd would bring up to date at each boot is, behind the last of them, and is marked as that', () => {
+    expect(cat('etc/passwd')).toMatch(/^settled:/m);
+    expect(cat('etc/ld.so.cache')).toContain('/opt/lib/libz.so.1');
+    const times = timesOf(base, 'usr/share/last', 'etc/.updated', 'var/.updated', 'etc/udev/hwdb.bin');
+    expect([...times.keys()]).toContain('etc/udev/hwdb.bin');
+    const marks = ['etc/.updated', 'var/.updated'].map((path) => times.get(path));
+    expect(marks).toEqual([times.get('usr'), times.get('usr')]);
+    expect(times.get('usr')).toBeDefined();
+  });
+
   test('the locale is where systemd and PAM look for it, also after the next start', () => {
     expect(cat('etc/locale.conf')).toBe('LANG=C.UTF-8\n');
     expect(execFileSync('unsquashfs', ['-ll', base, 'etc/default/locale'], { encoding: 'utf8' })).toMatch(
@@ -144,12 +177,20 @@ scripts:
 
   test('are run again when they change, with the stages behind them, and only then', async () => {
     expect((await build('changed')).last).toMatchObject({ unchanged: true });
-    script('last', ['echo other > /usr/share/last']);
+    // What else waits for an update has it at each boot.
+    const unit = '[Unit]\\nConditionNeedsUpdate=/var\\n[Service]\\nExecStart=true\\n';
+    script('last', [
+      'echo other > /usr/share/last',
+      `printf '${unit}' > /etc/systemd/system/waiting.service`,
+    ]);
     const again = await build('changed');
     expect(again.last).toMatchObject({ unchanged: false });
     expect(stagesOf(again).filter((line) => / (start|cached)$/.test(line))).toEqual(
-      expect.arrayContaining(['files-scripts cached', 'live cached', 'live-scripts start']),
+      expect.arrayContaining(['files-scripts cached', 'live cached', 'live-scripts start', 'settle start']),
     );
+    const messages = again.lines.filter(({ source }) => source === 'settle').map(({ message }) => message);
+    expect(messages).toEqual([expect.stringContaining('etc/systemd/system/waiting.service')]);
+    expect([...timesOf(await baseOf('changed'), 'etc/.updated').keys()]).not.toContain('etc/.updated');
   });
 });
 

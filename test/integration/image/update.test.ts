@@ -50,7 +50,7 @@ describe('update', () => {
     expect(await updateOf('demo')).toMatchObject({ unchanged: true, image: before.image });
     expect(await updateOf('demo', '--plan')).toMatchObject({ plan: { unchanged: true, stages: [] } });
     change(1);
-    const stages = ['files', 'configure', 'live'];
+    const stages = ['files', 'configure', 'live', 'settle'];
     expect(await updateOf('demo', '--plan')).toMatchObject({ plan: { unchanged: false, stages } });
     const { image, kind } = await updateOf('demo');
     const manifest = await manifestOf(image);
