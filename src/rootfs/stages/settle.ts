@@ -70,7 +70,7 @@ async function othersWaiting(root: string): Promise<string[]> {
       const file = join(entry.parentPath, entry.name);
       const path = join(directory, relative(place, file));
       if (!entry.isFile() || known.has(path)) continue;
-      if (/^ConditionNeedsUpdate=/m.test(await readFile(file, 'latin1'))) found.push(path);
+      if (/^ConditionNeedsUpdate *=/m.test(await readFile(file, 'latin1'))) found.push(path);
     }
   }
   return found.toSorted();
