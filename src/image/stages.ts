@@ -63,10 +63,13 @@ export async function stagesOf(options: StageOptions, context: Context): Promise
   const installing = installStages(options, context);
   const anew = withScripts(installing.anew, scripts);
   const above = withScripts(await systemStages(options, context), scripts);
-  // Without a live stage its point is still the last one.
-  if (options.profile.host === 'container') above.push(...scriptsBehind(liveName, scripts));
-  // Behind the scripts: whatever changes the system comes before.
-  else above.push(settleStage(options.ingredients.sourceDateEpoch));
+  if (options.profile.host === 'container') {
+    // Without a live stage its point is still the last one.
+    above.push(...scriptsBehind(liveName, scripts));
+  } else {
+    // Behind the scripts: whatever changes the system comes before.
+    above.push(settleStage(options.ingredients.sourceDateEpoch));
+  }
   const whole = [...anew, ...above];
   const keys = stageKeys(whole);
   // Scripts may do anything, also to what packages find.

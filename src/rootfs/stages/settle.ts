@@ -1,7 +1,6 @@
 import { lutimes, readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { directoryNames, exists, ifThere } from '../../host/files.ts';
-import type { Chroot } from '../chroot.ts';
 import type { Stage } from '../layers.ts';
 import { placeInside } from '../links.ts';
 
@@ -36,20 +35,12 @@ export function settleStage(sourceDateEpoch: number): Stage {
       // What the marks say is the time of /usr, which must not depend on the way that led to the system.
       await lutimes(join(root, 'usr'), sourceDateEpoch, sourceDateEpoch);
       const chroot = await enter();
-      for (const [unit, command] of updates) {
-        if (await isWanted(root, unit)) await runInside(chroot, command, sourceDateEpoch);
+      const env = { SOURCE_DATE_EPOCH: String(sourceDateEpoch) };
+      for (const [unit, [program, ...args]] of updates) {
+        if (await isWanted(root, unit)) await chroot.run(program, args, { env, onLine: () => undefined });
       }
     },
   };
-}
-
-async function runInside(
-  chroot: Chroot,
-  [program, ...args]: readonly [string, ...string[]],
-  epoch: number,
-): Promise<void> {
-  const env = { SOURCE_DATE_EPOCH: String(epoch) };
-  await chroot.run(program, args, { env, onLine: () => undefined });
 }
 
 /** The conditions of systemd-hwdb-update.service but for the one that all have. */
