@@ -95,7 +95,7 @@ const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
 // iorw asks whether there is a keyboard that GRUB can read by itself.
 const keyboardModules: readonly string[] = ['at_keyboard', 'keylayouts', 'iorw'];
 const checkModules: Readonly<Record<GrubCheck, readonly string[]>> = {
-  // gpg signs with SHA-512 or, by preference of the key, SHA-256.
+  // Signatures are made with SHA-256 (src/host/gpg.ts); those of images made before have SHA-512.
   signature: ['pgp', 'gcry_rsa', 'gcry_sha256', 'gcry_sha512'],
   checksum: ['hashsum', 'gcry_sha256', 'gcry_sha512'],
   none: [],
