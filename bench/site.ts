@@ -51,6 +51,13 @@ export function least(all: readonly Took[]): Took {
   };
 }
 
+/** The middle one of several figures; of an even number of them the less of both. */
+export function middle(all: readonly number[]): number {
+  const figure = all.toSorted((one, other) => one - other)[Math.ceil(all.length / 2) - 1];
+  if (figure === undefined) throw new Error('there is no figure');
+  return figure;
+}
+
 /** The least of several rounds, each after `prepare`. */
 export function best(prepare: () => void, work: () => Took, count = rounds): Took {
   return least(
