@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { LiveMachine } from '../test/fixtures/live-machine.ts';
 import { isLiveBuildInstalled, type LiveBuildIso, makeLiveBuildIso } from './live-build.ts';
 import { comparison, part, type Report, say } from './report.ts';
-import { cli, middle, newest, newSite, type Took, timed } from './site.ts';
+import { cli, middle, newest, newSite, roundsOr, type Took, timed } from './site.ts';
 
 /*
  * How long an image takes from the start of an emulated machine to its report of health, beside an ISO of live-build with the same
  * packages. In turn, in rounds: RELIVE_BENCH_ROUNDS (5) in the environment, of each figure the middle one.
  */
 
-const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '5');
+const rounds = roundsOr(5);
 
 const profile = 'demo';
 /** What the profile enables, and the consoles that it gives the kernel. */

@@ -12,7 +12,7 @@ import {
   publishUpgrade,
 } from '../test/fixtures/live-machine.ts';
 import { comparison, part, say } from './report.ts';
-import { middle, newSite } from './site.ts';
+import { middle, newSite, roundsOr } from './site.ts';
 
 /*
  * How long a web server in an emulated machine is not heard by a client of this host, when the machine is brought to
@@ -23,7 +23,7 @@ import { middle, newSite } from './site.ts';
  */
 
 const megabytes = 20;
-const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '3');
+const rounds = roundsOr(3);
 
 interface Prepared {
   readonly first: string;

@@ -25,6 +25,7 @@ import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../test/fixtures/signing.ts';
 import { comparison, isAsked, part, type Report } from './report.ts';
 import type { Table } from './result.ts';
+import { roundsOr } from './site.ts';
 
 /*
  * Mirrors: relive beside curl (no checks), apt-mirror, debmirror, aptly and reprepro, all of which fetch the same upstream from
@@ -36,7 +37,7 @@ import type { Table } from './result.ts';
  */
 
 const cli = join(import.meta.dirname, '../dist/cli.cjs');
-const rounds = Number(process.env['RELIVE_BENCH_ROUNDS'] ?? '3');
+const rounds = roundsOr(3);
 const host = '127.0.53.2';
 const realPackages = 341;
 const smallPackages = 5000;
