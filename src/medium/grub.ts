@@ -86,7 +86,7 @@ const graphicModules: readonly string[] = ['gfxterm', 'gfxmenu', 'png'];
 // Without efi_gop the kernel gets no frame buffer and the screen stays black.
 const efiModules: readonly string[] = ['efi_gop', 'efifwsetup'];
 const platformModules: Readonly<Record<GrubPlatform, readonly string[]>> = {
-  pc: ['biosdisk', 'vbe', ...graphicModules],
+  pc: ['biosdisk', 'linux16', 'vbe', ...graphicModules],
   efi: [...efiModules, ...graphicModules],
   'i386-efi': [...efiModules, ...graphicModules],
   'arm64-efi': efiModules,
