@@ -25,7 +25,7 @@ import { debianKeyring, hostArchive } from '../test/fixtures/host-archive.ts';
 import { makeSigningKey, type SigningKey } from '../test/fixtures/signing.ts';
 import { comparison, isAsked, part, type Report } from './report.ts';
 import type { Table } from './result.ts';
-import { roundsOr } from './site.ts';
+import { cli, roundsOr } from './site.ts';
 
 /*
  * Mirrors: relive beside curl (no checks), apt-mirror, debmirror, aptly and reprepro, all of which fetch the same upstream from
@@ -36,7 +36,6 @@ import { roundsOr } from './site.ts';
  * verifies up to a million files, which takes some minutes and 5 GB).
  */
 
-const cli = join(import.meta.dirname, '../dist/cli.cjs');
 const rounds = roundsOr(3);
 const host = '127.0.53.2';
 const realPackages = 341;
